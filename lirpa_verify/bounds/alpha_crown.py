@@ -1,0 +1,219 @@
+"""CROWN with optimised relaxations: free slopes (alpha) and multipliers of splits (beta).
+
+Every choice of slopes in their range and every multiplier >= 0 gives a valid bound, so gradient
+ascent may stop anywhere and the best bound seen is kept (arXiv:2011.13824 for the slopes,
+arXiv:2103.06624 for the multipliers). Slopes are optimised as positions in [0, 1] within their
+range, which makes one step size fit all functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.bounds.crown import LinearBound, backward
+from lirpa_verify.bounds.rounding import margin
+from lirpa_verify.graph.graph import Graph
+from lirpa_verify.operators.base import Interval, Slopes
+
+FIRST_RATE, DECAY = 0.25, 0.96
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Constraints of sub-problems on nodes: ``sign * (node - point) <= 0`` where sign is not 0."""
+
+    sign: dict[int, Tensor]  # per node (batch, *node): 1 for node <= point, -1 for node >= point
+    point: dict[int, Tensor]  # per node (batch, *node)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What is optimised; every tensor has a leading (batch, rows)."""
+
+    positions: dict[int, Slopes]  # per nonlinear node, in [0, 1] of the slope's range
+    multipliers: dict[int, Tensor]  # per split node, >= 0
+    weights: Tensor | None = None  # (batch, rows, conjuncts): how the rows of a conjunction are mixed
+
+    def tensors(self) -> list[Tensor]:
+        mixed = [] if self.weights is None else [self.weights]
+        slopes = [t for pair in self.positions.values() for t in pair if t.numel()]
+        return slopes + list(self.multipliers.values()) + mixed
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Parameters:
+        return Parameters(
+            {i: Slopes(function(s.lower), function(s.upper)) for i, s in self.positions.items()},
+            {i: function(m) for i, m in self.multipliers.items()},
+            None if self.weights is None else function(self.weights),
+        )
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is bounded from below: ``sum(<start[i], node i>) - rhs`` for every row, over boxes and splits."""
+
+    start: dict[int, Tensor]  # (batch, conjuncts, *node)
+    rhs: Tensor  # (batch, conjuncts)
+    box: Interval
+    intervals: Mapping[int, Interval]
+    splits: Splits | None = None
+
+
+@dataclass(frozen=True)
+class Optimised:
+    margin: Tensor  # (batch, rows): best certified lower bound, rounding taken off
+    parameters: Parameters  # with which it was reached
+    linear: LinearBound  # of the last iteration
+
+
+def initial_positions(graph: Graph, intervals: Mapping[int, Interval], below: frozenset[int], rows: int) -> dict[int, Slopes]:
+    """Every operator's own choice of slopes, as positions, for `rows` rows."""
+    positions = {}
+    for i in sorted(below):
+        node = graph.nodes[i]
+        if not node.operator.bounded:
+            continue
+        arguments = tuple(intervals[a] for a in node.arguments)
+        slopes, limits = node.operator.default_slopes(*arguments), node.operator.slope_range(*arguments)
+        if slopes is None or limits is None:
+            continue
+        positions[i] = Slopes(*(relative(s, lo, hi).repeat(1, rows, *[1] * (s.dim() - 2))
+                                for s, lo, hi in zip(slopes, *limits, strict=True)))  # fmt: skip
+    return positions
+
+
+def relative(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    width = high - low
+    return torch.where(width > 0, (value - low) / torch.where(width > 0, width, 1), 0.5).clamp(0, 1)
+
+
+def slopes_at(graph: Graph, intervals: Mapping[int, Interval], positions: Mapping[int, Slopes]) -> dict[int, Slopes]:
+    slopes = {}
+    for i, position in positions.items():
+        node = graph.nodes[i]
+        limits = node.operator.slope_range(*(intervals[a] for a in node.arguments))
+        assert limits is not None
+        slopes[i] = Slopes(*(lo + p * (hi - lo) for p, lo, hi in zip(position, *limits, strict=True)))
+    return slopes
+
+
+def bound(graph: Graph, target: Target, parameters: Parameters, watch: tuple[int, ...] = ()) -> tuple[Tensor, LinearBound]:
+    """Certified margins (batch, rows) for given parameters, and the linear bound they come from."""
+    slopes = slopes_at(graph, target.intervals, parameters.positions)
+    start, rhs = dict(target.start), target.rhs
+    if parameters.weights is not None:
+        share = parameters.weights / parameters.weights.sum(2, keepdim=True)
+        start = {i: (share @ rows.flatten(2)).unflatten(2, rows.shape[2:]) for i, rows in start.items()}
+        rhs = (share @ rhs.unsqueeze(2)).squeeze(2)
+    extra = split_terms(target.splits, parameters.multipliers) if target.splits else ({}, 0.0)
+    linear = backward(graph, start, target.intervals, slopes, watch, extra[0])
+    linear = replace(linear, offset=linear.offset - rhs - extra[1])
+    reach = torch.maximum(target.box.lower.abs(), target.box.upper.abs())
+    with torch.no_grad():
+        magnitude = (linear.weight.abs() @ reach.unsqueeze(2)).squeeze(2) + linear.offset.abs() + 2 * rhs.abs()
+        slack = margin(magnitude)
+    return linear.lower(target.box) - slack, linear
+
+
+def split_terms(splits: Splits, multipliers: Mapping[int, Tensor]) -> tuple[dict[int, Tensor], Tensor | float]:
+    """Coefficients that the multipliers add at split nodes, and the offset they take away."""
+    rows: dict[int, Tensor] = {}
+    offset: Tensor | float = 0.0
+    for i, beta in multipliers.items():
+        rows[i] = beta * splits.sign[i].unsqueeze(1)
+        offset = offset + (rows[i] * splits.point[i].unsqueeze(1)).flatten(2).sum(2)
+    return rows, offset
+
+
+def optimise(
+    graph: Graph,
+    target: Target,
+    parameters: Parameters,
+    steps: int,
+    proceed: Callable[[Tensor], bool] = lambda margin: True,
+    rate: float = FIRST_RATE,
+) -> Optimised:
+    """Gradient ascent (Adam) on the slopes and multipliers of every row that is not yet proved.
+
+    Args:
+        graph: the network.
+        target: what to bound.
+        parameters: where to start.
+        steps: iterations at most.
+        proceed: asked after every iteration with the best margins; False stops.
+        rate: first step size, in units of a slope's range.
+    """
+    parameters = parameters.map(lambda t: t.detach().clone())
+    variables = parameters.tensors()
+    for variable in variables:
+        variable.requires_grad_()
+    moments = [(torch.zeros_like(v), torch.zeros_like(v)) for v in variables]
+    best: Optimised | None = None
+    for step in range(steps + 1):
+        with torch.set_grad_enabled(step < steps):
+            margins, linear = bound(graph, target, parameters)
+        best = improved(best, margins.detach(), parameters, linear)
+        if step == steps or not variables or not proceed(best.margin):
+            break
+        # A row that is proved needs no further progress; every other row's progress counts the same.
+        objective = torch.where(best.margin > 0, 0, margins).sum()
+        gradients = torch.autograd.grad(objective, variables, allow_unused=True)
+        ascend(variables, gradients, moments, step, rate * DECAY**step)
+        with torch.no_grad():
+            for position in parameters.positions.values():
+                for t in position:
+                    t.clamp_(0, 1)
+            for beta in parameters.multipliers.values():
+                beta.clamp_(min=0)
+            if parameters.weights is not None:
+                parameters.weights.clamp_(min=1e-3)
+    assert best is not None
+    return best
+
+
+def ascend(
+    variables: list[Tensor],
+    gradients: tuple[Tensor | None, ...],
+    moments: list[tuple[Tensor, Tensor]],
+    step: int,
+    rate: float,
+) -> None:
+    """One Adam step (arXiv:1412.6980) upwards."""
+    with torch.no_grad():
+        for variable, gradient, (mean, square) in zip(variables, gradients, moments, strict=True):
+            if gradient is None:
+                continue
+            mean.lerp_(gradient, 0.1)
+            square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+            scale = (square / (1 - 0.999 ** (step + 1))).sqrt_().add_(1e-12)
+            variable.addcdiv_(mean, scale, value=rate / (1 - 0.9 ** (step + 1)))
+
+
+def improved(best: Optimised | None, margins: Tensor, parameters: Parameters, linear: LinearBound) -> Optimised:
+    """Row by row the better of the best so far and the present."""
+    if best is None:
+        return Optimised(margins, parameters.map(lambda t: t.detach().clone()), detached(linear))
+    better = margins > best.margin  # False where a margin is not a number
+
+    def choose(new: Tensor, old: Tensor) -> Tensor:
+        return torch.where(better.reshape(*better.shape, *[1] * (new.dim() - 2)), new.detach(), old) if new.numel() else old
+
+    kept = Parameters(
+        {
+            i: Slopes(choose(p.lower, best.parameters.positions[i].lower), choose(p.upper, best.parameters.positions[i].upper))
+            for i, p in parameters.positions.items()
+        },
+        {i: choose(m, best.parameters.multipliers[i]) for i, m in parameters.multipliers.items()},
+        None if parameters.weights is None else choose(parameters.weights, best.parameters.weights),  # type: ignore[arg-type]
+    )
+    old = best.linear
+    weight = torch.where(better.unsqueeze(2), linear.weight.detach(), old.weight)
+    offset = torch.where(better, linear.offset.detach(), old.offset)
+    return Optimised(torch.where(better, margins, best.margin), kept, LinearBound(weight, offset))
+
+
+def detached(linear: LinearBound) -> LinearBound:
+    return LinearBound(linear.weight.detach(), linear.offset.detach(), {i: t.detach() for i, t in linear.watched.items()})

@@ -1,0 +1,94 @@
+"""Backward linear bounds (CROWN on any graph: arXiv:1811.00866; arXiv:2002.12920, section 3).
+
+Coefficients start at some nodes and are pushed towards the input, operator by operator in reverse
+topological order; where paths join they are added. What arrives at the input, with the offset
+gathered on the way, is a linear function of the input below the wanted quantity on the whole box.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.graph.graph import Graph
+from lirpa_verify.operators.base import Interval, Slopes, pair
+from lirpa_verify.operators.constant import Constant
+
+
+@dataclass(frozen=True)
+class LinearBound:
+    """``weight . x + offset`` is below the bounded quantity for every x of the box."""
+
+    weight: Tensor  # (batch, rows, inputs)
+    offset: Tensor  # (batch, rows)
+    watched: dict[int, Tensor] = field(default_factory=dict)  # coefficients met at the watched nodes
+
+    def lower(self, box: Interval) -> Tensor:
+        """Its minimum over the boxes: (batch, rows)."""
+        middle, radius = (box.lower + box.upper) / 2, (box.upper - box.lower) / 2
+        return pair(self.weight, middle) - pair(self.weight.abs(), radius) + self.offset
+
+    def corner(self, box: Interval) -> Tensor:
+        """The corner of the box where the minimum lies: (batch, rows, inputs)."""
+        return torch.where(self.weight > 0, box.lower.unsqueeze(1), box.upper.unsqueeze(1))
+
+
+def backward(
+    graph: Graph,
+    start: Mapping[int, Tensor],
+    intervals: Mapping[int, Interval],
+    slopes: Mapping[int, Slopes] | None = None,
+    watch: Collection[int] = (),
+    extra: Mapping[int, Tensor] | None = None,
+) -> LinearBound:
+    """A linear function of the input below ``sum(<start[i], node i>)``.
+
+    Args:
+        graph: the network.
+        start: coefficients ``(batch or 1, rows, *node)`` per node, at one node or several.
+        intervals: bounds of the arguments of every nonlinear operator below `start`.
+        slopes: free slopes per nonlinear node; without them each operator's own choice.
+        watch: nodes whose coefficients the result keeps.
+        extra: coefficients ``(batch, rows, *node)`` to add at nodes on the way (multipliers of constraints).
+    """
+    pending = dict(start)
+    offset: Tensor | float = 0.0
+    watched: dict[int, Tensor] = {}
+    slopes = slopes or {}
+    for i in range(max(pending), 0, -1):
+        rows = pending.pop(i, None)
+        if extra and i in extra:
+            rows = extra[i] if rows is None else rows + extra[i]
+        if rows is None:
+            continue
+        if i in watch:
+            watched[i] = rows
+        node = graph.nodes[i]
+        if isinstance(node.operator, Constant):
+            offset = offset + pair(rows, node.operator.value)
+            continue
+        needed = tuple(intervals[a] for a in node.arguments) if node.operator.bounded else ()
+        below = node.operator.backward(rows, needed, slopes.get(i))
+        offset = offset + below.offset
+        for argument, coefficients in zip(node.arguments, below.coefficients, strict=True):
+            pending[argument] = pending[argument] + coefficients if argument in pending else coefficients
+    any_rows = next(iter(start.values()))
+    weight = pending.get(0)
+    if weight is None:  # nothing below depends on the input
+        weight = any_rows.new_zeros(1, any_rows.shape[1], graph.n_inputs)
+    if not isinstance(offset, Tensor):
+        offset = weight.new_zeros(weight.shape[:2])
+    return LinearBound(weight, offset, watched)
+
+
+def one_hot_rows(index: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Rows that pick single entries of a node, for upper bounds negated too: (1, 2 k, *node)."""
+    rows = like.new_zeros(2 * len(index), math.prod(shape))
+    count = torch.arange(len(index), device=index.device)
+    rows[count, index] = 1
+    rows[count + len(index), index] = -1
+    return rows.reshape(1, -1, *shape)

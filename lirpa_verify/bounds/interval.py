@@ -1,0 +1,41 @@
+"""Interval bound propagation: the bounds of every node from those of its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.bounds.rounding import intersect
+from lirpa_verify.graph.graph import Graph, Node
+from lirpa_verify.operators.base import Interval
+
+
+def interval_step(node: Node, values: list[Interval]) -> Interval:
+    """Bounds of one node; an end that is not a number (a pole, inf - inf) becomes unbounded."""
+    lower, upper = node.operator.interval(*(values[a] for a in node.arguments))
+    return Interval(unbounded(lower, -torch.inf), unbounded(upper, torch.inf))
+
+
+def unbounded(end: Tensor, value: float) -> Tensor:
+    return torch.where(torch.isnan(end), value, end)
+
+
+def interval_bounds(graph: Graph, box: Interval, known: Mapping[int, Interval] | None = None) -> list[Interval]:
+    """Bounds of every node over boxes.
+
+    Args:
+        graph: the network.
+        box: lower and upper ends, ``(batch, inputs)`` each.
+        known: bounds of some nodes that hold as well; results are intersected with them.
+
+    Returns:
+        One interval per node, ``(batch or 1, *node)``.
+    """
+    known = known or {}
+    values = [box]
+    for i, node in enumerate(graph.nodes[1:], start=1):
+        value = interval_step(node, values)
+        values.append(intersect(value, known[i]) if i in known else value)
+    return values

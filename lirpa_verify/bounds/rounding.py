@@ -1,0 +1,32 @@
+"""Margins that make up for rounding.
+
+Bounds are computed in floating point. A sum of n terms has a relative error of at most about n times
+the unit roundoff of the sum of magnitudes; the margins below cover widths and depths far beyond
+those of the networks at hand in float64 (unit roundoff 1.1e-16), and usual ones in float32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.operators.base import Interval
+
+RELATIVE = {torch.float64: 1e-11, torch.float32: 2e-5}
+
+
+def outward(interval: Interval) -> Interval:
+    """The interval grown by what rounding may have taken from it."""
+    lower, upper = interval
+    pad = RELATIVE[lower.dtype] * (1e-3 + torch.maximum(lower.abs(), upper.abs()))
+    return Interval(lower - pad, upper + pad)
+
+
+def margin(magnitude: Tensor) -> Tensor:
+    """How far beyond its threshold a bound of sums of this magnitude must lie to count as proved."""
+    return RELATIVE[magnitude.dtype] * (1e-3 + magnitude.abs())
+
+
+def intersect(a: Interval, b: Interval) -> Interval:
+    """Both hold; an unusable (NaN) end of one leaves the other's."""
+    return Interval(torch.fmax(a.lower, b.lower), torch.fmin(a.upper, b.upper))

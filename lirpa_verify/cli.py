@@ -1,0 +1,203 @@
+"""The command `lirpa-verify`: options in, verdict out.
+
+This process stays light (no torch, no numpy): it starts the worker, watches over it, and writes the
+answer.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from lirpa_verify import __version__
+from lirpa_verify.clock import process_started
+from lirpa_verify.files import missing_file
+from lirpa_verify.memory import budget_bytes
+from lirpa_verify.messages import Answer, BadInput, Failure, Job, Outcome
+from lirpa_verify.results import exit_status, json_text, results_text, write_atomically
+from lirpa_verify.supervisor import Limits, Work, supervise, time_limits
+from lirpa_verify.terminal import Terminal, log_level
+
+DEFAULT_TIMEOUT = 3600.0
+METHODS = ("auto", "ibp", "crown", "forward", "alpha-crown", "input-split")
+
+
+class Interrupted(Exception):
+    """A signal asked this process to end."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(f"interrupted by {signal.Signals(number).name}")
+
+
+def _seconds(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise click.BadParameter("must be a positive number of seconds")
+    return value
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model", type=click.Path())
+@click.argument("property", type=click.Path())
+@click.option(
+    "--timeout", type=float, default=DEFAULT_TIMEOUT, show_default=True, callback=_seconds, help="Seconds to answer in."
+)
+@click.option("--results-file", type=click.Path(), help="Write the answer (and witness) here as well.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--method", type=click.Choice(METHODS), default="auto", show_default=True, help="How to prove.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
+@click.option("--bounds", is_flag=True, help="Print the certified range of every output instead of a verdict.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("-v", "--verbose", count=True, help="Log to standard error; twice for more.")
+@click.option("-q", "--quiet", is_flag=True, help="The answer, and nothing on standard error but errors.")
+@click.option("--debug", is_flag=True, help="Show tracebacks and library warnings.")
+@click.option("--started", type=float, hidden=True, help="When the caller started, in seconds since 1970.")
+@click.version_option(__version__, prog_name="lirpa-verify")
+@click.pass_obj
+def command(work: Work, **options: Any) -> int:
+    """Decide whether any input in PROPERTY (VNN-LIB) makes MODEL (ONNX) violate it.
+
+    The first line of standard output is `sat` (a violation exists; a witness follows), `unsat` (none
+    exists), `unknown` or `timeout`. Exit status: 0 for any of these, 2 for bad usage or bad input,
+    1 for an error in this program.
+    """
+    start = process_started(options.pop("started"))
+    return run(work, start, **options)
+
+
+def run(
+    work: Work,
+    start: float,
+    *,
+    model: str,
+    property: str,
+    timeout: float,
+    results_file: str | None,
+    device: str,
+    method: str,
+    seed: int,
+    bounds: bool,
+    as_json: bool,
+    verbose: int,
+    quiet: bool,
+    debug: bool,
+) -> int:
+    """Do one run, publish its outcome, and return the exit status."""
+    target = _results_path(results_file)
+    verbosity = -1 if quiet else verbose
+    done_by, kill_at = time_limits(start, timeout)
+    job = Job(
+        task="bounds" if bounds else "verify",
+        model=model,
+        property=property,
+        deadline=done_by,
+        method=method,
+        device=device,
+        seed=seed,
+        log_level=log_level(verbosity),
+        debug=debug,
+    )
+    terminal = Terminal(start, verbosity)
+    interrupted: Interrupted | None = None
+    try:
+        _on_signals(_interrupt)
+        outcome = missing_file(model, property) or supervise(job, work, Limits(kill_at, budget_bytes()), terminal)
+    except Interrupted as signalled:
+        interrupted = signalled
+        outcome = Answer("unknown", reason=str(signalled))
+    _on_signals(signal.SIG_IGN)  # the answer is known: nothing may come between it and its reader
+    terminal.close()
+    _publish(outcome, target, as_json, time.monotonic() - start)
+    _explain(outcome, verbosity, debug, time.monotonic() - start)
+    return exit_status(outcome) if interrupted is None else 128 + interrupted.number
+
+
+def _on_signals(handler: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    _on_signals(signal.SIG_IGN)  # once is enough; a second signal must not disturb the clean-up
+    raise Interrupted(number)
+
+
+def _results_path(name: str | None) -> Path | None:
+    if name is None:
+        return None
+    path = Path(name)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise click.BadParameter(f"cannot write {name}: no such folder, or a folder", param_hint="--results-file")
+    return path
+
+
+def _publish(outcome: Outcome, target: Path | None, as_json: bool, seconds: float) -> None:
+    """Write the answer: first to the file that a harness waits for, then to standard output."""
+    failed: OSError | None = None
+    if target is not None:
+        try:
+            write_atomically(target, results_text(outcome))
+        except OSError as error:
+            failed = error  # standard output still gets the answer
+    plain = "" if isinstance(outcome, BadInput | Failure) else results_text(outcome)
+    sys.stdout.write(json_text(outcome, seconds) if as_json else plain)
+    sys.stdout.flush()
+    if failed is not None:
+        raise click.FileError(str(target), failed.strerror or str(failed))
+
+
+def _explain(outcome: Outcome, verbosity: int, debug: bool, seconds: float) -> None:
+    """Say on standard error what the answer leaves open."""
+    if isinstance(outcome, BadInput | Failure):
+        if debug and outcome.trace:
+            print(outcome.trace, file=sys.stderr)
+        hint = "" if debug or isinstance(outcome, BadInput) else " (a bug in lirpa-verify; --debug shows where)"
+        print(f"lirpa-verify: error: {outcome.message}{hint}", file=sys.stderr)
+        return
+    undecided = isinstance(outcome, Answer) and outcome.verdict in ("unknown", "timeout")
+    if verbosity >= 1 or (verbosity == 0 and undecided):
+        what = f"{outcome.verdict}: {outcome.reason}" if isinstance(outcome, Answer) else "done"
+        print(f"[{seconds:7.2f} s] {what}", file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None, work: Work | None = None) -> NoReturn:
+    """Entry point of the console script; `work` is what the worker process runs (tests replace it)."""
+    if work is None:
+        from lirpa_verify import worker
+
+        work = worker.work
+    try:
+        status = command.main(arguments, prog_name="lirpa-verify", standalone_mode=False, obj=work)
+    except click.ClickException as error:
+        print(f"lirpa-verify: error: {error.format_message()}", file=sys.stderr)
+        status = error.exit_code
+    except click.Abort:
+        status = 128 + signal.SIGINT
+    except BrokenPipeError:
+        status = 0  # whoever read our output has seen enough
+    except Exception as error:
+        if "--debug" in (sys.argv if arguments is None else arguments):
+            traceback.print_exc()
+        print(f"lirpa-verify: internal error: {type(error).__name__}: {error}", file=sys.stderr)
+        status = 1
+    _leave(status)
+
+
+def _leave(status: object) -> NoReturn:
+    """End at once: the answer is out, and taking the interpreter down costs tens of milliseconds."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os._exit(0)
+    os._exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,163 @@
+"""Comparing a recording with onnxruntime on the original file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy
+import onnxruntime
+import torch
+
+from lirpa_verify.errors import ModelError
+from lirpa_verify.load.recording import Recording, TensorSpec
+from lirpa_verify.load.replay import replay
+
+Box = Sequence[tuple[torch.Tensor, torch.Tensor]]  # lower and upper limits of every input
+
+_SAMPLES = 3  # of each kind
+# Rounding errors of a deep network are many units in the last place: this many are granted to any network, and more
+# to one whose own result moves more between float32 and float64.
+_ROUNDINGS = 4000
+_NOISE_FACTOR = 50
+_SHAKES = 4
+
+
+def check_recording(recording: Recording, data: bytes, name: str, box: Box | None = None) -> None:
+    """Raise `ModelError` if the recording and onnxruntime disagree on random inputs (and points of `box`).
+
+    Where a discontinuous operation (sign, floor, argmax, ...) is so close to its jump that rounding errors of the
+    input decide, the two may rightly differ: such a sample says nothing, and is left out.
+    """
+    session = _session(data, name)
+    compared = 0
+    for inputs in _samples(recording.inputs, box):
+        expected = _run(session, recording, inputs, name)
+        got = _replay(recording, inputs)
+        if got is None or expected is None:
+            continue
+        if _agrees(recording, inputs, got, expected, name):
+            compared += 1
+        elif not _is_at_a_jump(recording, inputs, got):
+            worst = max(_difference(a, b) for a, b in zip(got, expected, strict=True))
+            raise ModelError(f"model '{name}': its conversion differs from onnxruntime by {worst:.3g}")
+    if not compared:
+        raise ModelError(f"model '{name}': its conversion could not be compared with onnxruntime on any input")
+
+
+def _session(data: bytes, name: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no public base class
+        raise ModelError(f"model '{name}': onnxruntime refuses it: {_first_line(error)}") from error
+
+
+def _samples(specs: Sequence[TensorSpec], box: Box | None) -> list[list[torch.Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+
+    def uniform(spec: TensorSpec) -> torch.Tensor:
+        return torch.rand(spec.shape, generator=generator, dtype=torch.float64)
+
+    samples = []
+    for _ in range(_SAMPLES):
+        samples.append([uniform(spec) for spec in specs])
+        samples.append([torch.randn(spec.shape, generator=generator, dtype=torch.float64) for spec in specs])
+        if box is not None:
+            limits = [(low.double().reshape(s.shape), high.double().reshape(s.shape)) for (low, high), s in zip(box, specs)]
+            samples.append([low + (high - low) * uniform(s) for (low, high), s in zip(limits, specs, strict=True)])
+    return [[value.to(spec.dtype) for value, spec in zip(sample, specs, strict=True)] for sample in samples]
+
+
+def _run(
+    session: onnxruntime.InferenceSession, recording: Recording, inputs: Sequence[torch.Tensor], name: str
+) -> list[torch.Tensor] | None:
+    feed = {spec.name: value.numpy() for spec, value in zip(recording.inputs, inputs, strict=True)}
+    outputs = [spec.name for spec in recording.output_specs]
+    try:
+        return [torch.from_numpy(numpy.array(value)) for value in session.run(outputs, feed)]
+    except Exception as error:  # onnxruntime's errors share no public base class
+        if _replay(recording, inputs) is None:
+            return None  # outside of what the network is defined for
+        raise ModelError(f"model '{name}': onnxruntime cannot run it: {_first_line(error)}") from error
+
+
+def _replay(
+    recording: Recording, inputs: Sequence[torch.Tensor], dtype: torch.dtype | None = None
+) -> list[torch.Tensor] | None:
+    """The recording's outputs; None where an index that depends on the input is out of range."""
+    try:
+        with torch.no_grad():
+            return replay(recording, inputs, dtype)
+    except (IndexError, RuntimeError) as error:
+        if "index" in str(error) and "range" in str(error) or "out of bounds" in str(error):
+            return None
+        raise
+
+
+def _agrees(
+    recording: Recording,
+    inputs: Sequence[torch.Tensor],
+    got: Sequence[torch.Tensor],
+    expected: Sequence[torch.Tensor],
+    name: str,
+) -> bool:
+    for a, b, spec in zip(got, expected, recording.output_specs, strict=True):
+        if a.shape != b.shape:
+            raise ModelError(
+                f"model '{name}': output '{spec.name}' has shape {tuple(a.shape)}, in onnxruntime {tuple(b.shape)}"
+            )
+    exact = replay_double(recording, inputs)
+    return all(
+        _difference(a, b) <= _tolerance(recording, a, c) for a, b, c in zip(got, expected, exact, strict=True)
+    )
+
+
+def replay_double(recording: Recording, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The recording's outputs, computed in double precision."""
+    with torch.no_grad():
+        return replay(recording, inputs, torch.float64)
+
+
+def _tolerance(recording: Recording, value: torch.Tensor, exact: torch.Tensor) -> float:
+    unit = max(torch.finfo(spec.dtype).eps for spec in recording.inputs if spec.dtype.is_floating_point)
+    finite = exact.double()[torch.isfinite(exact.double())]
+    scale = float(finite.abs().max()) if finite.numel() else 0.0
+    return _ROUNDINGS * unit * max(scale, unit) + _NOISE_FACTOR * _difference(value, exact)
+
+
+def _is_at_a_jump(recording: Recording, inputs: Sequence[torch.Tensor], got: Sequence[torch.Tensor]) -> bool:
+    """Whether changes of the input as small as rounding errors move the output far beyond what is smooth."""
+    generator = torch.Generator().manual_seed(1)
+    for shake in range(_SHAKES):
+        size = 4.0**shake * 2.0**-22
+        moved = [
+            value + size * (1 + value.abs()) * torch.randn(value.shape, generator=generator, dtype=value.dtype)
+            if value.is_floating_point()
+            else value
+            for value in inputs
+        ]
+        shaken = _replay(recording, moved)
+        if shaken is None:
+            return True
+        for a, b in zip(got, shaken, strict=True):
+            scale = max(float(a.double().abs().max()), 1e-30) if a.numel() else 1.0
+            if _difference(a, b) > 1e-3 * scale:
+                return True
+    return False
+
+
+def _difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The largest difference; infinite where one is NaN or infinite and the other is not the same."""
+    a, b = a.double(), b.double()
+    if not a.numel():
+        return 0.0
+    same = (a == b) | (torch.isnan(a) & torch.isnan(b))
+    distance = torch.where(same, torch.zeros_like(a), (a - b).abs())
+    return float(torch.where(torch.isnan(distance), torch.full_like(a, torch.inf), distance).max())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,31 @@
+"""Reading a model file: plain or gzip, found by its contents and not by its name."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from pathlib import Path
+
+from lirpa_verify.errors import ModelError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_model_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of the ONNX model in `path`, or in `path` + ".gz" where only that exists."""
+    chosen = Path(path)
+    if not chosen.exists() and (packed := Path(f"{chosen}.gz")).exists():
+        chosen = packed
+    try:
+        data = chosen.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read model '{chosen}': {error.strerror or error}") from error
+    if data.startswith(_GZIP_MAGIC):
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ModelError(f"model '{chosen}' is not a complete gzip file: {error}") from error
+    if not data:
+        raise ModelError(f"model '{chosen}' is empty")
+    return data

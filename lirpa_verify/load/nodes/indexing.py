@@ -1,0 +1,171 @@
+"""Picking and placing entries: slices, gathering, scattering, one-hot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.load.nodes.node import Node, NodeFunction
+
+_slice = torch.ops.aten.slice.Tensor
+
+
+def _slice_node(
+    node: Node,
+    x: Tensor,
+    starts: Tensor | None = None,
+    ends: Tensor | None = None,
+    axes: Tensor | None = None,
+    steps: Tensor | None = None,
+) -> Tensor:
+    count = len(node.get("starts", ())) if starts is None else starts.numel()
+    dims = node.get("axes", range(count)) if axes is None else node.integers(axes, "axes") or []
+    strides = node.integers(steps, "steps") or [1] * count
+    if starts is not None and ends is not None and (node.depends(starts) or node.depends(ends)):
+        for i, dim in enumerate(dims):
+            x = _moving_window(node, x, starts.reshape(-1)[i : i + 1], ends.reshape(-1)[i : i + 1], dim, strides[i])
+        return x
+    first = node.get("starts") if starts is None else node.integers(starts, "starts")
+    last = node.get("ends") if ends is None else node.integers(ends, "ends")
+    for start, end, dim, step in zip(first, last, dims, strides, strict=True):
+        x = _slice_axis(x, start, end, dim % x.dim(), step)
+    return x
+
+
+def _slice_axis(x: Tensor, start: int, end: int, dim: int, step: int) -> Tensor:
+    entries = range(x.shape[dim])[start:end:step]
+    if len(entries) == x.shape[dim] and step == 1:
+        return x
+    if step > 0:
+        sliced: Tensor = _slice(x, dim, entries.start, max(entries.stop, entries.start), step)
+        return sliced
+    return torch.index_select(x, dim, torch.tensor(list(entries), dtype=torch.int64))
+
+
+def _moving_window(node: Node, x: Tensor, start: Tensor, end: Tensor, dim: int, step: int) -> Tensor:
+    """A slice whose place depends on the network's input, of a length that does not.
+
+    The recorded indices are neither clamped nor wrapped: where the window would leave the tensor, onnxruntime
+    returns less of it, and evaluating the recording fails rather than returning something else.
+    """
+    length = node.difference(end, start)
+    if length is None or step != 1:
+        raise node.unsupported("a slice whose length depends on the network's input")
+    return torch.index_select(x, dim, start + torch.arange(int(length.reshape(-1)[0])))
+
+
+def _gather(node: Node, x: Tensor, indices: Tensor) -> Tensor:
+    axis = node.get("axis", 0) % x.dim()
+    size = x.shape[axis]
+    if node.depends(indices):
+        flat = torch.where(indices < 0, indices + size, indices).reshape(-1)
+    else:
+        entries = [int(entry) % size for entry in indices.reshape(-1).tolist()]
+        if indices.dim() == 0:
+            return torch.select(x, axis, entries[0])
+        if indices.dim() == 1 and len(entries) and entries == list(range(entries[0], entries[0] + len(entries))):
+            return _slice_axis(x, entries[0], entries[-1] + 1, axis, 1)
+        flat = torch.tensor(entries, dtype=torch.int64)
+    picked = torch.index_select(x, axis, flat)
+    return picked.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]) if indices.dim() != 1 else picked
+
+
+def _gather_elements(node: Node, x: Tensor, indices: Tensor) -> Tensor:
+    axis = node.get("axis", 0) % x.dim()
+    return torch.gather(x, axis, _wrapped(indices.long(), x.shape[axis]))
+
+
+def _gather_nd(node: Node, x: Tensor, indices: Tensor) -> Tensor:
+    batch = node.get("batch_dims", 0)
+    depth = indices.shape[-1]
+    flat_index = _flat_index(indices, x.shape[batch : batch + depth])
+    lead = math.prod(x.shape[:batch])
+    inner = x.shape[batch + depth :]
+    rows = math.prod(x.shape[batch : batch + depth])
+    flat_index = (flat_index.reshape(lead, -1) + torch.arange(lead).unsqueeze(1) * rows).reshape(-1)
+    picked = torch.index_select(x.reshape(lead * rows, *inner), 0, flat_index)
+    return picked.reshape(*indices.shape[:-1], *inner)
+
+
+def _scatter_elements(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+    axis = node.get("axis", 0) % x.dim()
+    indices = _wrapped(indices.long(), x.shape[axis])
+    reduction = node.get("reduction", "none")
+    if reduction == "none":
+        return torch.scatter(x, axis, indices, updates)
+    if reduction == "add":
+        return torch.scatter_add(x, axis, indices, updates)
+    raise node.unsupported(f"reduction {reduction}")
+
+
+def _scatter_nd(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+    """As a scatter along the first axis of the data, flattened to (places, entries of a slice)."""
+    depth = indices.shape[-1]
+    rows, inner = math.prod(x.shape[:depth]), math.prod(x.shape[depth:])
+    index = _flat_index(indices, x.shape[:depth]).reshape(-1, 1).expand(-1, inner)
+    data, new = x.reshape(rows, inner), updates.reshape(-1, inner)
+    reduction = node.get("reduction", "none")
+    if reduction == "none":
+        return torch.scatter(data, 0, index, new).reshape(x.shape)
+    if reduction == "add":
+        return torch.scatter_add(data, 0, index, new).reshape(x.shape)
+    raise node.unsupported(f"reduction {reduction}")
+
+
+def _flat_index(indices: Tensor, sizes: torch.Size) -> Tensor:
+    """Row-major numbers of the places that the last dimension of `indices` names."""
+    flat: Any = 0
+    for i, size in enumerate(sizes):
+        flat = flat * size + _wrapped(torch.select(indices, -1, i), size)
+    return flat
+
+
+def _wrapped(indices: Tensor, size: int) -> Tensor:
+    return torch.where(indices < 0, indices + size, indices)
+
+
+def _one_hot(node: Node, indices: Tensor, depth: Tensor, values: Tensor) -> Tensor:
+    size = (node.integers(depth, "depth") or [0])[0]
+    axis = node.get("axis", -1) % (indices.dim() + 1)
+    places = torch.arange(size, dtype=torch.int64).reshape(-1, *[1] * (indices.dim() - axis))
+    hit = torch.eq(_wrapped(indices.long(), size).unsqueeze(axis), places)
+    return torch.where(hit, values.reshape(-1)[1], values.reshape(-1)[0])
+
+
+def _top_k(node: Node, x: Tensor, k: Tensor | None = None) -> Any:
+    count = node.get("k") if k is None else (node.integers(k, "k") or [0])[0]
+    return torch.topk(x, count, node.get("axis", -1), bool(node.get("largest", 1)), True)
+
+
+def _nonzero(node: Node, x: Tensor) -> Tensor:
+    return torch.nonzero(x).permute(1, 0)
+
+
+def _compress(node: Node, x: Tensor, condition: Tensor) -> Tensor:
+    axis = node.get("axis")
+    if node.depends(condition):
+        raise node.unsupported("a selection that depends on the network's input")
+    chosen = torch.nonzero(condition.reshape(-1)).reshape(-1)
+    return torch.index_select(x.reshape(-1) if axis is None else x, 0 if axis is None else axis, chosen)
+
+
+OPERATORS: Mapping[str, NodeFunction] = MappingProxyType(
+    {
+        "Slice": _slice_node,
+        "Gather": _gather,
+        "GatherElements": _gather_elements,
+        "GatherND": _gather_nd,
+        "Scatter": _scatter_elements,
+        "ScatterElements": _scatter_elements,
+        "ScatterND": _scatter_nd,
+        "OneHot": _one_hot,
+        "TopK": _top_k,
+        "NonZero": _nonzero,
+        "Compress": _compress,
+    }
+)

@@ -1,0 +1,183 @@
+"""Matrix products, convolutions and pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lirpa_verify.load.nodes.node import Node, NodeFunction
+
+_MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+_AVERAGE_POOL: dict[int, Any] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+def _matmul(node: Node, a: Tensor, b: Tensor) -> Tensor:
+    return torch.matmul(a, b)
+
+
+def _gemm(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
+    a = a.permute(1, 0) if node.get("transA", 0) else a
+    b = b.permute(1, 0) if node.get("transB", 0) else b
+    alpha, beta = node.get("alpha", 1.0), node.get("beta", 1.0)
+    if c is not None and beta != 0:
+        if node.opset < 7 and c.dim() == 1 and not node.get("broadcast", 0) and a.shape[0] != 1:
+            raise node.unsupported("a bias that is not of the shape of the result")
+        return torch.addmm(c, a, b, beta=_whole(beta), alpha=_whole(alpha))
+    product = torch.mm(a, b)
+    return product if alpha == 1 else product * alpha
+
+
+def _einsum(node: Node, *values: Tensor) -> Tensor:
+    return torch.einsum(node.get("equation"), *values)
+
+
+def _conv(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    window = _Window(node, x, weight.shape[2:])
+    x, padding = window.pad(x, 0.0)
+    return torch.convolution(
+        x, weight, bias, window.strides, padding, window.dilations, False, [0] * window.rank, node.get("group", 1)
+    )
+
+
+def _conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    rank = x.dim() - 2
+    strides, dilations = node.get("strides", [1] * rank), node.get("dilations", [1] * rank)
+    extra = list(node.get("output_padding", [0] * rank))
+    full = [
+        strides[i] * (x.shape[2 + i] - 1) + extra[i] + (weight.shape[2 + i] - 1) * dilations[i] + 1 for i in range(rank)
+    ]
+    begin, end = _transposed_pads(node, full, [strides[i] * x.shape[2 + i] for i in range(rank)])
+    arguments = (strides, dilations, node.get("group", 1))
+    if begin == end and all(entry >= 0 for entry in begin):
+        return torch.convolution(x, weight, bias, strides, begin, dilations, True, extra, arguments[2])
+    # Torch has only symmetric padding: compute everything, then cut. (What is to be cut may be less than nothing.)
+    result = torch.convolution(x, weight, bias, strides, [0] * rank, dilations, True, extra, arguments[2])
+    if any(entry < 0 for entry in (*begin, *end)):
+        raise node.unsupported("an output shape larger than the transposed convolution reaches")
+    for i in range(rank):
+        result = torch.narrow(result, 2 + i, begin[i], full[i] - begin[i] - end[i])
+    return result
+
+
+def _transposed_pads(node: Node, full: list[int], same: list[int]) -> tuple[list[int], list[int]]:
+    """What a transposed convolution cuts at the beginning and end of each dimension."""
+    rank = len(full)
+    auto_pad = node.get("auto_pad", "NOTSET")
+    shape = node.get("output_shape")
+    if shape is None and auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        shape = same
+    if shape is None:
+        pads = node.get("pads", [0] * 2 * rank) if auto_pad in ("NOTSET", "") else [0] * 2 * rank
+        return list(pads[:rank]), list(pads[rank:])
+    total = [full[i] - entry for i, entry in enumerate(shape[-rank:])]
+    small, large = [entry // 2 for entry in total], [entry - entry // 2 for entry in total]
+    return (small, large) if auto_pad == "SAME_UPPER" else (large, small)
+
+
+class _Window:
+    """The sliding window of a convolution or a pooling node, with its padding worked out."""
+
+    def __init__(self, node: Node, x: Tensor, kernel: Sequence[int]) -> None:
+        self.kernel = [int(entry) for entry in kernel]
+        self.rank = len(self.kernel)
+        if not 1 <= self.rank <= 3:
+            raise node.unsupported(f"{self.rank} spatial dimensions (1 to 3 are supported)")
+        self.strides = list(node.get("strides", [1] * self.rank))
+        self.dilations = list(node.get("dilations", [1] * self.rank))
+        self.ceil = bool(node.get("ceil_mode", 0))
+        pads = self._pads(node, [int(entry) for entry in x.shape[2:]])
+        self.begin, self.end = pads[: self.rank], pads[self.rank :]
+
+    def _pads(self, node: Node, size: list[int]) -> list[int]:
+        auto_pad = node.get("auto_pad", "NOTSET")
+        if auto_pad in ("NOTSET", ""):
+            return list(node.get("pads", [0] * 2 * self.rank))
+        if auto_pad == "VALID":
+            return [0] * 2 * self.rank
+        begin, end = [], []
+        for i in range(self.rank):
+            steps = -(-size[i] // self.strides[i])
+            reach = (self.kernel[i] - 1) * self.dilations[i] + 1
+            total = max((steps - 1) * self.strides[i] + reach - size[i], 0)
+            half = total // 2
+            begin.append(half if auto_pad == "SAME_UPPER" else total - half)
+            end.append(total - half if auto_pad == "SAME_UPPER" else half)
+        return begin + end
+
+    def symmetric(self, limit: bool) -> bool:
+        """Whether torch's own padding argument can express it; pooling limits it to half of the window."""
+        small = all(2 * pad <= size for pad, size in zip(self.begin, self.kernel, strict=True))
+        return self.begin == self.end and min(self.begin) >= 0 and (small or not limit)
+
+    def pad(self, x: Tensor, value: float, limit: bool = False) -> tuple[Tensor, list[int]]:
+        """The input, padded where torch's own padding argument cannot express it, and that argument."""
+        if self.symmetric(limit):
+            return x, self.begin
+        return F.pad(x, _torch_pads(self.begin, self.end), value=value), [0] * self.rank
+
+
+def _torch_pads(begin: Sequence[int], end: Sequence[int]) -> list[int]:
+    """Torch lists pads from the last dimension to the first, begin and end of each together."""
+    return [pad for pair in zip(reversed(begin), reversed(end), strict=True) for pad in pair]
+
+
+def _max_pool(node: Node, x: Tensor) -> Tensor:
+    if len(node.outputs) > 1 and node.outputs[1]:
+        raise node.unsupported("the indices output")
+    if node.get("storage_order", 0):
+        raise node.unsupported("column-major storage order")
+    window = _Window(node, x, node.get("kernel_shape"))
+    x, padding = window.pad(x, -torch.inf, limit=True)
+    result: Tensor = _MAX_POOL[window.rank](x, window.kernel, window.strides, padding, window.dilations, window.ceil)
+    return result
+
+
+def _average_pool(node: Node, x: Tensor) -> Tensor:
+    window = _Window(node, x, node.get("kernel_shape"))
+    if any(entry != 1 for entry in window.dilations):
+        raise node.unsupported("dilation")
+    pool = _AVERAGE_POOL[window.rank]
+    include = bool(node.get("count_include_pad", 0))
+    if window.symmetric(limit=True):
+        result: Tensor = pool(x, window.kernel, window.strides, window.begin, window.ceil, include)
+        return result
+    padded = F.pad(x, _torch_pads(window.begin, window.end))
+    mean: Tensor = pool(padded, window.kernel, window.strides, 0, window.ceil)
+    if include:
+        return mean
+    # The share of each window that lies on the input, by the same pooling of ones.
+    ones = torch.ones((1, 1, *x.shape[2:]), dtype=x.dtype)
+    share: Tensor = pool(F.pad(ones, _torch_pads(window.begin, window.end)), window.kernel, window.strides, 0, window.ceil)
+    return mean * (1 / share)
+
+
+def _global_average_pool(node: Node, x: Tensor) -> Tensor:
+    return torch.mean(x, tuple(range(2, x.dim())), keepdim=True)
+
+
+def _global_max_pool(node: Node, x: Tensor) -> Tensor:
+    return torch.amax(x, tuple(range(2, x.dim())), keepdim=True)
+
+
+def _whole(value: float) -> float | int:
+    return int(value) if float(value).is_integer() else value
+
+
+OPERATORS: Mapping[str, NodeFunction] = MappingProxyType(
+    {
+        "MatMul": _matmul,
+        "Gemm": _gemm,
+        "Einsum": _einsum,
+        "Conv": _conv,
+        "ConvTranspose": _conv_transpose,
+        "MaxPool": _max_pool,
+        "AveragePool": _average_pool,
+        "GlobalAveragePool": _global_average_pool,
+        "GlobalMaxPool": _global_max_pool,
+    }
+)

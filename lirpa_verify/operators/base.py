@@ -1,0 +1,210 @@
+"""What an operator is: a function with an interval rule and a rule for linear bounds.
+
+Shapes: a node's value is ``(batch, *node)``; coefficients of linear functions of it are
+``(batch, rows, *node)``, where ``batch`` may be 1 for coefficients shared by all boxes. A backward
+rule turns a lower bound on ``<coefficients, f(x)>`` into one on ``<new coefficients, x> + offset``
+(arXiv:2002.12920, section 3); upper bounds are lower bounds of the negated rows. A forward rule
+composes the operator with linear functions of the network's input that enclose its arguments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Interval(NamedTuple):
+    lower: Tensor  # (batch, *node)
+    upper: Tensor  # (batch, *node)
+
+
+class Slopes(NamedTuple):
+    """Free slopes of a relaxation, one pair of lines for each sign of the coefficient above it."""
+
+    lower: Tensor  # (batch, rows or 1, *node): slope of the line below the function
+    upper: Tensor  # (batch, rows or 1, *node): slope of the line above it
+
+
+class Lines(NamedTuple):
+    """``lower * x + lower_offset <= f(x) <= upper * x + upper_offset`` on the argument's interval.
+
+    Each is ``(batch, rows or 1, *node)``.
+    """
+
+    lower: Tensor
+    lower_offset: Tensor
+    upper: Tensor
+    upper_offset: Tensor
+
+
+class Backward(NamedTuple):
+    coefficients: tuple[Tensor, ...]  # one per argument, (batch, rows, *argument)
+    offset: Tensor  # (batch, rows)
+
+
+class LinearForms(NamedTuple):
+    """Linear functions of the input that enclose a node: ``lower_weight . x + lower_offset <= node``."""
+
+    lower_weight: Tensor  # (batch, inputs, *node)
+    lower_offset: Tensor  # (batch, *node)
+    upper_weight: Tensor
+    upper_offset: Tensor
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Base of all operators; `arguments with a relaxation` are those in `bounded`."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the rules for linear bounds need intervals of the arguments (a nonlinear operator)."""
+        return False
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        """Value on a batch: ``(batch, *argument)`` each, to ``(batch, *node)``."""
+        raise NotImplementedError
+
+    def interval(self, *arguments: Interval) -> Interval:
+        """Interval that encloses the values on intervals of the arguments."""
+        raise NotImplementedError
+
+    def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
+        """Lower bound of ``<rows, f(arguments)>`` by linear functions of the arguments."""
+        raise NotImplementedError
+
+    def compose(self, forms: tuple[LinearForms, ...], intervals: tuple[Interval, ...]) -> LinearForms:
+        """Enclosing linear functions of the input, from those of the arguments."""
+        raise NotImplementedError
+
+    def undecided(self, interval: Interval, position: int) -> Tensor:
+        """Mask ``(batch, *argument)`` of the argument at `position`: where tighter bounds would help the relaxation."""
+        return interval.upper > interval.lower
+
+    def default_slopes(self, *intervals: Interval) -> Slopes | None:
+        """Initial free slopes ``(batch, 1, *node)``, or None where the operator has none to optimise."""
+        return None
+
+    def slope_range(self, *intervals: Interval) -> tuple[Slopes, Slopes] | None:
+        """Smallest and largest slopes worth trying, as `default_slopes`."""
+        return None
+
+    @property
+    def splittable(self) -> bool:
+        """Whether splitting the argument's interval makes the relaxation tighter (and `gaps` is there)."""
+        return False
+
+    def gaps(self, interval: Interval, slopes: Slopes | None) -> tuple[Tensor, Tensor] | None:
+        """Largest distance between the function and its lower and upper lines, ``(batch, rows or 1, *node)``.
+
+        None for operators that are not element-wise functions of one argument: those are not split.
+        """
+        return None
+
+    def split_point(self, interval: Interval) -> Tensor:
+        """Where to cut the argument's interval in two, ``(batch, *argument)``."""
+        return (interval.lower + interval.upper) / 2
+
+    def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Operator:
+        """The same operator with every floating tensor field replaced (to another dtype or device)."""
+        changes = {
+            f.name: function(value)
+            for f in dataclasses.fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return dataclasses.replace(self, **changes) if changes else self
+
+
+@dataclass(frozen=True)
+class Linear(Operator):
+    """An operator that is linear (affine) in its arguments taken together.
+
+    Subclasses give `forward`, `transpose` and, where coefficients may be negative, `absolute`.
+    """
+
+    def linear(self, *arguments: Tensor) -> Tensor:
+        """The operator without its constant part."""
+        return self.forward(*arguments)
+
+    def constant(self) -> Tensor | None:
+        """The constant part, broadcastable to ``(*node)``; None for zero."""
+        return None
+
+    def transpose(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Coefficients of the arguments: ``(batch, rows, *node)`` to ``(batch, rows, *argument)`` each."""
+        raise NotImplementedError
+
+    def absolute(self, *arguments: Tensor) -> Tensor:
+        """The linear part with the absolute values of its coefficients; by default they are not negative."""
+        return self.linear(*arguments)
+
+    def interval(self, *arguments: Interval) -> Interval:
+        middle = self.linear(*[(a.lower + a.upper) / 2 for a in arguments])
+        radius = self.absolute(*[(a.upper - a.lower) / 2 for a in arguments])
+        constant = self.constant()
+        if constant is not None:
+            middle = middle + constant
+        return Interval(middle - radius, middle + radius)
+
+    def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
+        constant = self.constant()
+        return Backward(self.transpose(rows), zero_offset(rows) if constant is None else pair(rows, constant))
+
+    def compose(self, forms: tuple[LinearForms, ...], intervals: tuple[Interval, ...]) -> LinearForms:
+        """With M = P - N split by sign (P = (|M| + M)/2): lower = M(l+u)/2 - |M|(u-l)/2, and so on."""
+        n = forms[0].lower_weight.shape[1]
+
+        def both(function: Callable[..., Tensor], lower: list[Tensor], upper: list[Tensor], sign: float) -> Tensor:
+            return function(*[(u + sign * v) / 2 for v, u in zip(lower, upper, strict=True)])
+
+        lw = [form.lower_weight.flatten(0, 1) for form in forms]
+        uw = [form.upper_weight.flatten(0, 1) for form in forms]
+        lo, uo = [form.lower_offset for form in forms], [form.upper_offset for form in forms]
+        middle, radius = both(self.linear, lw, uw, 1.0), both(self.absolute, lw, uw, -1.0)
+        centre, spread = both(self.linear, lo, uo, 1.0), both(self.absolute, lo, uo, -1.0)
+        constant = self.constant()
+        if constant is not None:
+            centre = centre + constant
+        return LinearForms(
+            (middle - radius).unflatten(0, (-1, n)), centre - spread, (middle + radius).unflatten(0, (-1, n)), centre + spread
+        )
+
+
+def zero_offset(rows: Tensor) -> Tensor:
+    return rows.new_zeros(rows.shape[:2])
+
+
+def pair(rows: Tensor, values: Tensor) -> Tensor:
+    """``<rows, values>`` over the node: (batch, rows, *node) with (*node) or (batch, *node) -> (batch, rows)."""
+    depth = rows.dim() - 2
+    flat = rows.flatten(2) if depth else rows.unsqueeze(2)  # (batch, rows, n)
+    if values.dim() <= depth:
+        return flat @ values.expand(rows.shape[2:]).reshape(-1)
+    values = values.expand(-1, *rows.shape[2:]).flatten(1) if depth else values.unsqueeze(1)
+    return torch.matmul(flat, values.unsqueeze(2)).squeeze(2)
+
+
+def lines_backward(rows: Tensor, lines: Lines) -> Backward:
+    """Backward rule of an element-wise function of one argument from its enclosing lines."""
+    negative = rows.clamp(max=0)
+    positive = rows - negative
+    offset = (positive * lines.lower_offset + negative * lines.upper_offset).flatten(2).sum(2)
+    return Backward((positive * lines.lower + negative * lines.upper,), offset)
+
+
+def lines_compose(form: LinearForms, lines: Lines) -> LinearForms:
+    """Forward rule of an element-wise function of one argument; lines have rows = 1."""
+
+    def through(slope: Tensor, offset: Tensor, lower_side: bool) -> tuple[Tensor, Tensor]:
+        up, down = slope.clamp(min=0), slope.clamp(max=0)  # (batch, 1, *node)
+        first, second = (0, 2) if lower_side else (2, 0)
+        weight = up * form[first] + down * form[second]
+        return weight, up.squeeze(1) * form[first + 1] + down.squeeze(1) * form[second + 1] + offset.squeeze(1)
+
+    lower = through(lines.lower, lines.lower_offset, True)
+    upper = through(lines.upper, lines.upper_offset, False)
+    return LinearForms(*lower, *upper)

@@ -1,0 +1,96 @@
+"""ReLU and leaky ReLU (arXiv:1811.00866; free lower slope: arXiv:2011.13824)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.operators.base import (
+    Backward,
+    Interval,
+    LinearForms,
+    Lines,
+    Operator,
+    Slopes,
+    lines_compose,
+)
+
+
+@dataclass(frozen=True)
+class ReLU(Operator):
+    """``y = x`` where x >= 0, ``y = leak * x`` elsewhere, with 0 <= leak <= 1."""
+
+    leak: float = 0.0
+
+    @property
+    def bounded(self) -> bool:
+        return True
+
+    @property
+    def splittable(self) -> bool:
+        return True
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        x = arguments[0]
+        return torch.where(x >= 0, x, self.leak * x) if self.leak else x.clamp(min=0)
+
+    def interval(self, *arguments: Interval) -> Interval:
+        return Interval(self.forward(arguments[0].lower), self.forward(arguments[0].upper))
+
+    def undecided(self, interval: Interval, position: int) -> Tensor:
+        return (interval.lower < 0) & (interval.upper > 0)
+
+    def chord(self, interval: Interval) -> tuple[Tensor, Tensor]:
+        """Slope and offset of the upper line; exact where the sign of the argument is known."""
+        lower, upper = interval.lower.clamp(max=0), interval.upper.clamp(min=0)
+        crossing = (interval.lower < 0) & (interval.upper > 0)
+        width = torch.where(crossing, upper - lower, 1)
+        slope = torch.where(crossing, (upper - self.leak * lower) / width, self.stable_slope(interval))
+        return slope, torch.where(crossing, (self.leak - slope) * lower, 0)
+
+    def stable_slope(self, interval: Interval) -> Tensor:
+        return torch.where(interval.lower >= 0, 1.0, self.leak).to(interval.lower.dtype)
+
+    def lower_slope(self, interval: Interval, slopes: Slopes | None) -> Tensor:
+        """(batch, rows or 1, *node)"""
+        stable = self.stable_slope(interval).unsqueeze(1)
+        crossing = ((interval.lower < 0) & (interval.upper > 0)).unsqueeze(1)
+        free = self.default_slopes(interval).lower if slopes is None else slopes.lower
+        return torch.where(crossing, free, stable)
+
+    def default_slopes(self, *intervals: Interval) -> Slopes:
+        """The choice of smaller area: 1 where the positive part is the larger one."""
+        interval = intervals[0]
+        slope = torch.where(interval.upper > -interval.lower, 1.0, self.leak).to(interval.lower.dtype).unsqueeze(1)
+        return Slopes(slope, slope[:, :0])
+
+    def slope_range(self, *intervals: Interval) -> tuple[Slopes, Slopes]:
+        zero = torch.zeros_like(intervals[0].lower).unsqueeze(1)
+        return Slopes(zero + self.leak, zero[:, :0]), Slopes(zero + 1, zero[:, :0])
+
+    def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
+        upper, offset = self.chord(intervals[0])
+        lower = self.lower_slope(intervals[0], slopes)
+        negative = rows.clamp(max=0)
+        flat = negative.flatten(2) if rows.dim() > 2 else negative.unsqueeze(2)
+        constant = (flat @ offset.reshape(len(offset), -1, 1)).squeeze(2)
+        return Backward((torch.addcmul(rows * lower, negative, upper.unsqueeze(1) - lower),), constant)
+
+    def gaps(self, interval: Interval, slopes: Slopes | None) -> tuple[Tensor, Tensor]:
+        lower = self.lower_slope(interval, slopes)
+        crossing = ((interval.lower < 0) & (interval.upper > 0)).unsqueeze(1)
+        above, below = (1 - lower) * interval.upper.unsqueeze(1), (self.leak - lower) * interval.lower.unsqueeze(1)
+        return torch.where(crossing, torch.maximum(above, below), 0), self.chord(interval)[1].unsqueeze(1)
+
+    def split_point(self, interval: Interval) -> Tensor:
+        return torch.zeros_like(interval.lower)
+
+    def lines(self, interval: Interval) -> Lines:
+        upper, offset = self.chord(interval)
+        lower = self.lower_slope(interval, None)
+        return Lines(lower, torch.zeros_like(lower), upper.unsqueeze(1), offset.unsqueeze(1))
+
+    def compose(self, forms: tuple[LinearForms, ...], intervals: tuple[Interval, ...]) -> LinearForms:
+        return lines_compose(forms[0], self.lines(intervals[0]))

@@ -1,0 +1,43 @@
+"""`python -m lirpa_verify.prepare MODEL`: read a model ahead of time, so that later runs start faster.
+
+Reading fills the cache of recorded networks. A model that cannot be read is reported, not failed:
+the run itself will answer for it, and a harness would skip an instance whose preparation failed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from lirpa_verify.clock import process_started
+from lirpa_verify.files import missing_file
+from lirpa_verify.memory import budget_bytes
+from lirpa_verify.messages import Answer, BadInput, Failure, Job
+from lirpa_verify.supervisor import Limits, supervise, time_limits
+from lirpa_verify.terminal import Terminal, log_level
+from lirpa_verify.worker import work
+
+TIMEOUT = 300.0  # half of what the competition allows
+
+
+def main() -> int:
+    """Read the model named on the command line; 0 unless that name is missing."""
+    if len(sys.argv) != 2:
+        print("usage: python -m lirpa_verify.prepare MODEL.onnx", file=sys.stderr)
+        return 2
+    start = process_started()
+    done_by, kill_at = time_limits(start, TIMEOUT)
+    job = Job(task="prepare", model=sys.argv[1], property="", deadline=done_by, log_level=log_level(0))
+    outcome = missing_file(job.model) or supervise(job, work, Limits(kill_at, budget_bytes()), Terminal(start, -1))
+    problem = ""
+    if isinstance(outcome, Answer):
+        problem = outcome.reason
+    elif isinstance(outcome, BadInput | Failure):
+        problem = outcome.message
+    what = f"not prepared: {problem}" if problem else f"ready in {time.monotonic() - start:.1f} s"
+    print(f"{job.model}: {what}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Lower bounds of a specification's rows over a batch of boxes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.bounds.crown import LinearBound, backward
+from lirpa_verify.bounds.intermediate import Method, bound_nodes
+from lirpa_verify.bounds.rounding import margin
+from lirpa_verify.graph.graph import Graph
+from lirpa_verify.operators.base import Interval
+from lirpa_verify.search.boxes import Boxes
+from lirpa_verify.search.specification import Specification
+
+
+@dataclass(frozen=True)
+class RowBounds:
+    """Bounds of the rows of the disjuncts still alive in any box of the batch.
+
+    A row is proved impossible where its margin is above 0; rounding is already taken off.
+    """
+
+    disjuncts: Tensor  # (kept,) which disjuncts the columns are
+    margin: Tensor  # (batch, kept, rows): lower bound of row - rhs; -inf at missing rows
+    linear: LinearBound  # of row - rhs over the inputs, rows flattened: (batch, kept * rows, inputs)
+
+    def closed(self) -> Tensor:
+        """(batch, kept): disjuncts of which some row is impossible in the whole box."""
+        return (self.margin > 0).any(2)
+
+
+def bound_boxes(graph: Graph, specification: Specification, boxes: Boxes, method: Method) -> RowBounds:
+    """Bounds every row that still matters with CROWN, intermediate nodes with `method`."""
+    values = bound_nodes(graph, boxes.interval, method)
+    return bound_rows(graph, specification, boxes, values)
+
+
+def bound_rows(
+    graph: Graph, specification: Specification, boxes: Boxes, values: list[Interval]
+) -> RowBounds:
+    kept = boxes.alive.any(0).nonzero().flatten()
+    rows = specification.rows[boxes.origin][:, kept]  # (batch, kept, rows)
+    flat = rows.clamp(min=0).flatten(1)
+    start = starting_rows(graph, specification, specification.kind[flat])
+    linear = backward(graph, start, dict(enumerate(values)))
+    rhs = specification.rhs[flat]
+    batch = len(boxes)
+    linear = LinearBound(linear.weight.expand(batch, -1, -1), linear.offset.expand(batch, -1) - rhs)
+    reach = torch.maximum(boxes.lower.abs(), boxes.upper.abs())
+    magnitude = (linear.weight.abs() @ reach.unsqueeze(2)).squeeze(2) + linear.offset.abs() + 2 * rhs.abs()
+    lower = (linear.lower(boxes.interval) - margin(magnitude)).reshape(rows.shape)
+    return RowBounds(kept, lower.masked_fill(rows < 0, -torch.inf), linear)
+
+
+def starting_rows(graph: Graph, specification: Specification, kind: Tensor) -> dict[int, Tensor]:
+    """Coefficients at the output, and at the input where rows mention it; shared when all boxes agree."""
+    if bool((kind == kind[:1]).all()):
+        kind = kind[:1]
+    start = {graph.output: specification.output[kind]}
+    if specification.input is not None:
+        start[0] = specification.input[kind]
+    return start

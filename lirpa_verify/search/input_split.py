@@ -1,0 +1,189 @@
+"""Branch and bound that splits input boxes, in batches, over all disjuncts at once.
+
+Each round takes a batch of boxes, bounds it, drops what is proved, looks for a witness where the
+bounds are worst, cuts away what cannot hold a violation and halves the rest where it matters most.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.bounds.intermediate import Method
+from lirpa_verify.deadline import Deadline
+from lirpa_verify.graph.graph import Graph
+from lirpa_verify.search.bound_boxes import RowBounds, bound_boxes
+from lirpa_verify.search.boxes import Boxes, join
+from lirpa_verify.search.shrink import shrink
+from lirpa_verify.search.specification import Problem
+from lirpa_verify.search.stack import Stack
+from lirpa_verify.verdict import Progress, Result, Witness
+
+Confirm = Callable[[Tensor], "Witness | None"]  # candidates (points, varying inputs) -> a confirmed witness
+Report = Callable[[Progress], None]
+
+FIRST_BATCH = 64
+LARGEST_BATCH = 2**15
+REPORT_SECONDS = 0.2
+
+
+@dataclass
+class Tally:
+    """What the search has done so far."""
+
+    rounds: int = 0
+    bounded: int = 0
+    closed: int = 0
+
+
+def initial_boxes(problem: Problem) -> Boxes:
+    lower, upper = problem.box
+    alive = problem.specification.rows[:, :, 0] >= 0
+    margin = lower.new_full((len(lower),), -torch.inf)
+    return Boxes(lower, upper, torch.arange(len(lower), device=lower.device), alive, margin)
+
+
+def input_split(
+    graph: Graph,
+    problem: Problem,
+    deadline: Deadline,
+    confirm: Confirm,
+    report: Report,
+    method: Method,
+    interlude: Callable[[], Witness | None],
+) -> Result:
+    """Proves the property, finds a violation, or runs out of time.
+
+    Args:
+        graph: the network over its varying inputs.
+        problem: boxes and rows, in the graph's precision.
+        deadline: when to stop.
+        confirm: replays candidate points; only what it returns is a witness.
+        report: takes news for the user.
+        method: how intermediate nodes are bounded.
+        interlude: called once a round; an attack that runs beside the proof.
+    """
+    stack: Stack[Boxes] = Stack(join)
+    tally, size = Tally(), BatchSize()
+    stack.push(initial_boxes(problem))
+    reported = 0.0
+    with torch.no_grad():
+        while stack.count:
+            if deadline.passed():
+                return Result("timeout", reason="time is up", statistics=statistics(stack, tally))
+            boxes = stack.pop(size.now)
+            started = time.monotonic()
+            bounds = bound_boxes(graph, problem.specification, boxes, method)
+            witness = look_for_witness(graph, problem, boxes, bounds, confirm) or interlude()
+            if witness is not None:
+                return Result("sat", witness, "input split", statistics(stack, tally))
+            children = split(*reduce(boxes, bounds), room=size.now)
+            stack.push(children)
+            size.learn(len(boxes), time.monotonic() - started)
+            tally.rounds += 1
+            tally.bounded += len(boxes)
+            tally.closed += int(bounds_closed(boxes, bounds).sum())
+            if time.monotonic() - reported > REPORT_SECONDS:
+                reported = time.monotonic()
+                report(Progress("input-split", stack.count, tally.closed, stack.worst()))
+    return Result("unsat", reason="input split", statistics=statistics(stack, tally))
+
+
+def statistics(stack: Stack[Boxes], tally: Tally) -> dict[str, float | int | str]:
+    return {"boxes": tally.bounded, "rounds": tally.rounds, "open": stack.count}
+
+
+def still_open(boxes: Boxes, bounds: RowBounds) -> Tensor:
+    """(batch, kept) disjuncts that could hold a violation."""
+    return boxes.alive[:, bounds.disjuncts] & ~bounds.closed()
+
+
+def bounds_closed(boxes: Boxes, bounds: RowBounds) -> Tensor:
+    return ~still_open(boxes, bounds).any(1)
+
+
+def look_for_witness(
+    graph: Graph, problem: Problem, boxes: Boxes, bounds: RowBounds, confirm: Confirm
+) -> Witness | None:
+    """Tries the middle of each open box and the corner where its worst row is smallest."""
+    open_ = still_open(boxes, bounds)
+    index = open_.any(1).nonzero().flatten()
+    if len(index) == 0:
+        return None
+    rows = bounds.margin.shape[2]
+    weight = bounds.linear.weight[index].unflatten(1, (-1, rows))
+    hardest = bounds.margin[index].masked_fill(~open_[index].unsqueeze(2), torch.inf).amax(2).argmin(1)
+    weight = weight[torch.arange(len(index)), hardest].sum(1)  # rows of that disjunct together
+    lower, upper = boxes.lower[index], boxes.upper[index]
+    corner = torch.where(weight > 0, lower, upper)
+    points = torch.cat([corner, (lower + upper) / 2])
+    origin = boxes.origin[index].repeat(2)
+    margins = problem.specification.margins(points, graph.forward(points), origin)
+    violating = (margins <= 0).all(2).any(1)
+    return confirm(points[violating]) if bool(violating.any()) else None
+
+
+def reduce(boxes: Boxes, bounds: RowBounds) -> tuple[Boxes, Tensor]:
+    """Open boxes cut down to where a violation may be, and the sensitivity of their rows to each input."""
+    open_ = still_open(boxes, bounds)
+    keep = open_.any(1).nonzero().flatten()
+    boxes, open_ = boxes[keep], open_[keep]
+    rows = bounds.margin.shape[2]
+    weight = bounds.linear.weight[keep].unflatten(1, (-1, rows))
+    margin = bounds.margin[keep]
+    offset = bounds.linear.offset[keep].unflatten(1, (-1, rows)).masked_fill(torch.isinf(margin), -torch.inf)
+    cut = shrink(boxes.interval, weight, offset, open_)
+    alive = boxes.alive.clone()
+    alive[:, bounds.disjuncts] = open_
+    worst = margin.amax(2).masked_fill(~open_, torch.inf).amin(1)
+    sensitivity = weight.abs().amax(2).masked_fill(~open_.unsqueeze(2), 0).amax(1)  # (batch, inputs)
+    nonempty = (cut.lower <= cut.upper).all(1).nonzero().flatten()
+    reduced = Boxes(cut.lower, cut.upper, boxes.origin, alive, worst)
+    return reduced[nonempty], sensitivity[nonempty]
+
+
+def split(boxes: Boxes, sensitivity: Tensor, room: int) -> Boxes:
+    """Halves every box; several times while there are few, so that batches fill up."""
+    levels = 1
+    while len(boxes) * 2 ** (levels + 1) <= room and levels < 6:
+        levels += 1
+    for _ in range(levels):
+        if len(boxes) == 0:
+            return boxes
+        width = boxes.upper - boxes.lower
+        score = sensitivity * width
+        score = score + 1e-3 * width * score.amax(1, keepdim=True) / width.amax(1, keepdim=True).clamp(min=1e-300)
+        score = score.masked_fill(~torch.isfinite(score), 0)
+        dimension = torch.where(score.amax(1) > 0, score.argmax(1), width.argmax(1))
+        boxes, sensitivity = halve(boxes, dimension), sensitivity.repeat(2, 1)
+    return boxes
+
+
+def halve(boxes: Boxes, dimension: Tensor) -> Boxes:
+    pick = dimension.unsqueeze(1)
+    middle = (boxes.lower.gather(1, pick) + boxes.upper.gather(1, pick)) / 2
+    left = Boxes(boxes.lower, boxes.upper.scatter(1, pick, middle), boxes.origin, boxes.alive, boxes.margin)
+    right = Boxes(boxes.lower.scatter(1, pick, middle), boxes.upper, boxes.origin, boxes.alive, boxes.margin)
+    return join([left, right])
+
+
+@dataclass
+class BatchSize:
+    """Grows the batch while larger ones bound more boxes per second."""
+
+    now: int = FIRST_BATCH
+    best_rate: float = 0.0
+    settled: bool = False
+
+    def learn(self, boxes: int, seconds: float) -> None:
+        if self.settled or boxes < self.now:
+            return
+        rate = boxes / max(seconds, 1e-6)
+        if rate > 1.1 * self.best_rate and self.now < LARGEST_BATCH:
+            self.best_rate, self.now = rate, self.now * 2
+        else:
+            self.settled, self.now = True, max(FIRST_BATCH, self.now // 2)

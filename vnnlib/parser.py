@@ -1,0 +1,327 @@
+"""Tokens to a query: a stack of open parentheses, each evaluated when it closes.
+
+Formulas evaluate to disjunctive normal forms and terms to linear expressions, so no tree is built and
+nothing recurses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vnnlib import dnf, linear
+from vnnlib.constraints import ConstraintBuilder, LinearRows
+from vnnlib.decimals import NUMERAL
+from vnnlib.dnf import Dnf, TooLarge
+from vnnlib.errors import UnsupportedVnnlib, VnnlibError
+from vnnlib.linear import Linear
+from vnnlib.reduction import NO_VARIABLE, Comparisons, reduce_text
+from vnnlib.text import Text
+from vnnlib.tokens import ASSERTIONS, CLOSE, COMPARISONS, CONJUNCTIONS, DECLARATIONS, OPEN
+from vnnlib.variables import Variables
+
+_COMPARISONS = (b"<=", b">=", b"<", b">", b"=", b"==")
+_FORMULAS = (b"and", b"or", *_COMPARISONS)
+_TERMS = (b"+", b"-", b"*")
+_STATEMENTS = (b"declare-const", b"declare-fun", b"assert")
+_HEADS = frozenset((*_STATEMENTS, *_FORMULAS, *_TERMS))
+
+_A_STATEMENT = "(declare-const ..), (declare-fun ..) or (assert ..)"
+_A_FORMULA = "a comparison, (and ..) or (or ..)"
+_A_TERM = "a number, a variable or a sum, difference or product"
+
+_DEEPEST = 10_000
+
+
+@dataclass(frozen=True)
+class Query:
+    """All of the constraints ``common`` and one of the disjuncts of ``cases``; both refer to ``comparisons``."""
+
+    text: Text
+    variables: Variables
+    n_inputs: int
+    n_outputs: int
+    comparisons: Comparisons
+    linear_rows: LinearRows
+    common: np.ndarray
+    cases: Dnf
+
+
+@dataclass
+class _Frame:
+    """An open parenthesis: its operator and what it has been applied to so far."""
+
+    head: bytes
+    offset: int
+    formulas: list[Dnf] = field(default_factory=list)
+    terms: list[Linear] = field(default_factory=list)
+    operand_at: list[int] = field(default_factory=list)
+
+    @property
+    def takes_formulas(self) -> bool:
+        return self.head in (b"assert", b"and", b"or")
+
+
+def parse_query(text: Text) -> Query:
+    return _Parser(text).run()
+
+
+class _Parser:
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        self._reduced = reduce_text(text.data)
+        tokens = self._reduced.tokens
+        self._kind = tokens.kind.tobytes()
+        self._start, self._length = memoryview(tokens.start), memoryview(tokens.length)
+        self._first, self._count = memoryview(tokens.first), memoryview(tokens.count)
+        self._variables = Variables(text)
+        self._builder = ConstraintBuilder(len(self._reduced.comparisons))
+        self._stack: list[_Frame] = []
+        self._common: list[np.ndarray] = [dnf.TRUE.item]
+        self._cases = dnf.TRUE
+
+    def run(self) -> Query:
+        token = 0
+        while token < len(self._kind):
+            kind = self._kind[token]
+            if kind == OPEN:
+                token = self._open(token)
+                continue
+            if kind == CLOSE:
+                self._close(self._start[token])
+            elif not self._stack:
+                self._statement(token)
+            elif self._stack[-1].takes_formulas:
+                self._formula(token)
+            else:
+                self._term(token)
+            token += 1
+        if self._stack:
+            raise self._truncated()
+        n_inputs, n_outputs = self._variables.count()
+        return Query(
+            self._text,
+            self._variables,
+            n_inputs,
+            n_outputs,
+            Comparisons.concatenate([self._reduced.comparisons, self._builder.comparisons()]),
+            self._builder.linear_rows(),
+            np.concatenate(self._common),
+            self._cases,
+        )
+
+    # Tokens
+
+    def _spelling(self, token: int) -> bytes:
+        start = self._start[token]
+        return self._text.data[start : start + self._length[token]]
+
+    def _unexpected(self, offset: int, expected: str, where: str = "") -> VnnlibError:
+        return self._text.error(offset, f"unexpected {self._text.quote(offset)}{where}", expected)
+
+    def _unsupported(self, offset: int, message: str, expected: str | None = None) -> VnnlibError:
+        return self._text.error(offset, message, expected, UnsupportedVnnlib)
+
+    def _truncated(self) -> VnnlibError:
+        frame = self._stack[-1]
+        opened = self._text.error(frame.offset, "")
+        message = f"the file ends within ({frame.head.decode()} .. of line {opened.line}, column {opened.column}"
+        return self._text.error(len(self._text.data), message, "`)`")
+
+    # Opening parentheses
+
+    def _open(self, token: int) -> int:
+        """Enter the expression or read the whole declaration at ``token``; returns the token to go on with."""
+        offset = self._start[token]
+        expected = self._expected_here()
+        if token + 1 == len(self._kind):
+            raise self._text.error(len(self._text.data), "the file ends behind `(`", expected)
+        if self._kind[token + 1] in (OPEN, CLOSE) or self._kind[token + 1] >= DECLARATIONS:
+            raise self._unexpected(self._start[token + 1], f"the operator of {expected}")
+        head = self._spelling(token + 1)
+        if not self._allowed(head):
+            raise self._refused_head(self._start[token + 1], head, expected)
+        if head.startswith(b"declare"):
+            return self._declaration(token)
+        if len(self._stack) >= _DEEPEST:
+            raise self._unsupported(offset, f"more than {_DEEPEST} nested parentheses")
+        self._stack.append(_Frame(head, offset))
+        return token + 2
+
+    def _expected_here(self) -> str:
+        if not self._stack:
+            return _A_STATEMENT
+        return _A_FORMULA if self._stack[-1].takes_formulas else _A_TERM
+
+    def _allowed(self, head: bytes) -> bool:
+        if not self._stack:
+            return head in _STATEMENTS
+        return head in (_FORMULAS if self._stack[-1].takes_formulas else _TERMS)
+
+    def _refused_head(self, offset: int, head: bytes, expected: str) -> VnnlibError:
+        if head == b"vnnlib-version":
+            return self._unsupported(offset, "VNN-LIB 2.0 is not supported yet", "VNN-LIB 1.0 (declare-const X_0 Real)")
+        if head in _HEADS or NUMERAL.fullmatch(head) or head[:2] in (b"X_", b"Y_"):
+            return self._unexpected(offset, expected, " as an operator")
+        return self._unsupported(offset, f"{self._text.quote(offset)} is outside the supported fragment", expected)
+
+    # Declarations
+
+    def _declaration(self, token: int) -> int:
+        """One that has not been read in bulk: ``(declare-fun NAME () Real)``, or something to be refused."""
+        at = token + 2
+        variable = self._variables.number(self._position(at), self._atom(at, "X_i or Y_j"))
+        declared_at = self._start[at]
+        if self._spelling(token + 1) == b"declare-fun":
+            self._exactly(at + 1, OPEN, "`(` of the empty argument list")
+            self._exactly(at + 2, CLOSE, "`)`: functions of arguments are not supported")
+            at += 2
+        if self._atom(at + 1, "the sort Real") != b"Real":
+            message = f"the sort {self._text.quote(self._start[at + 1])} is not supported"
+            raise self._unsupported(self._start[at + 1], message, "Real")
+        self._exactly(at + 2, CLOSE, "`)`")
+        self._variables.declare(np.array([variable]), np.array([declared_at]))
+        return at + 3
+
+    def _position(self, token: int) -> int:
+        return self._start[token] if token < len(self._kind) else len(self._text.data)
+
+    def _exactly(self, token: int, kind: int, expected: str) -> None:
+        if token >= len(self._kind) or self._kind[token] != kind:
+            raise self._unexpected(self._position(token), expected)
+
+    def _atom(self, token: int, expected: str) -> bytes:
+        if token >= len(self._kind) or self._kind[token] in (OPEN, CLOSE) or self._kind[token] >= DECLARATIONS:
+            raise self._unexpected(self._position(token), expected)
+        return self._spelling(token)
+
+    # Operands
+
+    def _statement(self, token: int) -> None:
+        kind, first, stop = self._kind[token], self._first[token], self._first[token] + self._count[token]
+        if kind == DECLARATIONS:
+            self._variables.declare(self._reduced.declared[first:stop], self._reduced.declared_at[first:stop])
+        elif kind == ASSERTIONS:
+            self._require_declared(first, stop)
+            self._common.append(np.arange(first, stop))
+        else:
+            raise self._unexpected(self._start[token], _A_STATEMENT, " outside a statement")
+
+    def _formula(self, token: int) -> None:
+        kind, first, stop = self._kind[token], self._first[token], self._first[token] + self._count[token]
+        frame = self._stack[-1]
+        any_of_them = frame.head == b"or"
+        if kind == COMPARISONS:
+            self._require_declared(first, stop)
+            formula = dnf.disjunction(first, stop - first) if any_of_them else dnf.conjunction(first, stop - first)
+        elif kind == CONJUNCTIONS:
+            begin, end = self._reduced.conjunction_start[first:stop], self._reduced.conjunction_stop[first:stop]
+            self._require_declared(begin[0], end[-1])
+            formula = dnf.conjunction(begin[0], end[-1] - begin[0])
+            if any_of_them:
+                formula = Dnf(np.append(begin, end[-1]) - begin[0], formula.item)
+        else:
+            raise self._unexpected(self._start[token], _A_FORMULA, f" in ({frame.head.decode()} ..")
+        if frame.head == b"assert" and stop - first > 1:
+            extra = self._reduced.comparisons.start[first + 1] if kind == COMPARISONS else begin[1]
+            raise self._unexpected(int(extra), "`)`: an assertion is one formula")
+        frame.formulas.append(formula)
+        frame.operand_at.append(self._start[token])
+
+    def _require_declared(self, first: int, stop: int) -> None:
+        comparisons = self._reduced.comparisons
+        start, right = comparisons.start[first:stop], comparisons.right[first:stop]
+        self._variables.require(comparisons.left[first:stop], start)
+        has_variable = right != NO_VARIABLE
+        if has_variable.any():
+            self._variables.require(right[has_variable], start[has_variable])
+
+    def _term(self, token: int) -> None:
+        offset, frame = self._start[token], self._stack[-1]
+        if self._kind[token] >= DECLARATIONS:
+            raise self._unexpected(offset, _A_TERM, f" as an operand of `{frame.head.decode()}`")
+        spelling = self._spelling(token)
+        if NUMERAL.fullmatch(spelling):
+            value = linear.exact_numeral(spelling)
+            if value is None:
+                raise self._unsupported(offset, f"{self._text.quote(offset)} is beyond double precision", "a number")
+            term = Linear(value)
+        elif spelling[:1] in b"+-.0123456789" or spelling.lower() in (b"inf", b"nan", b"infinity"):
+            expected = "a finite number such as -1, 0.5 or 1e-6"
+            raise self._text.error(offset, f"malformed number {self._text.quote(offset)}", expected)
+        else:
+            variable = self._variables.number(offset, spelling)
+            self._variables.require(np.array([variable]), np.array([offset]))
+            term = Linear(terms={variable: linear.Fraction(1)})
+        frame.terms.append(term)
+        frame.operand_at.append(offset)
+
+    # Closing parentheses
+
+    def _close(self, offset: int) -> None:
+        if not self._stack:
+            raise self._unexpected(offset, f"{_A_STATEMENT} or the end of the file")
+        frame = self._stack.pop()
+        self._check_arity(frame, offset)
+        try:
+            if frame.head in _TERMS:
+                self._stack[-1].terms.append(self._combined(frame))
+            elif frame.head == b"assert":
+                self._assert(frame.formulas[0])
+                return
+            else:
+                self._stack[-1].formulas.append(self._combined_formula(frame))
+        except TooLarge as error:
+            raise self._unsupported(frame.offset, str(error), "a smaller query") from error
+        except OverflowError as error:
+            raise self._unsupported(frame.offset, f"number out of range ({error})", "finite doubles") from error
+        self._stack[-1].operand_at.append(frame.offset)
+
+    def _check_arity(self, frame: _Frame, closed_at: int) -> None:
+        least = 2 if frame.head in _COMPARISONS else 1
+        expected = _A_FORMULA if frame.takes_formulas else _A_TERM
+        exact = frame.head == b"assert" or frame.head in _COMPARISONS
+        n_operands = len(frame.operand_at)
+        if n_operands < least:
+            message = f"`{frame.head.decode()}` has {n_operands} of {'' if exact else 'at least '}{least} operands"
+            raise self._text.error(closed_at, message, expected)
+        if frame.head in _COMPARISONS and n_operands > 2:
+            raise self._unexpected(frame.operand_at[2], "`)`: a comparison has two operands")
+        if frame.head == b"assert" and n_operands > 1:
+            raise self._unexpected(frame.operand_at[1], "`)`: an assertion is one formula")
+
+    def _assert(self, formula: Dnf) -> None:
+        if len(formula) == 1:
+            self._common.append(formula.item)
+        else:
+            self._cases = dnf.all_of([self._cases, formula])
+
+    def _combined(self, frame: _Frame) -> Linear:
+        if frame.head == b"+":
+            return linear.total(frame.terms)
+        if frame.head == b"-":
+            return linear.difference(frame.terms)
+        result = linear.product(frame.terms)
+        if result is None:
+            raise self._unsupported(frame.offset, "a product of variables", "at most one factor with variables")
+        return result
+
+    def _combined_formula(self, frame: _Frame) -> Dnf:
+        if frame.head == b"and":
+            return dnf.all_of(frame.formulas)
+        if frame.head == b"or":
+            return dnf.any_of(frame.formulas)
+        difference = linear.difference(frame.terms)
+        if frame.head in (b"=", b"=="):
+            above = self._at_most_zero(difference.scaled(linear.Fraction(-1)), False, frame.offset)
+            return dnf.all_of([self._at_most_zero(difference, False, frame.offset), above])
+        if frame.head in (b">=", b">"):
+            difference = difference.scaled(linear.Fraction(-1))
+        return self._at_most_zero(difference, frame.head in (b"<", b">"), frame.offset)
+
+    def _at_most_zero(self, difference: Linear, strict: bool, offset: int) -> Dnf:
+        if not difference.terms:
+            return dnf.TRUE if difference.constant < 0 or (difference.constant == 0 and not strict) else dnf.FALSE
+        count = self._builder.add(difference, strict, offset)
+        return dnf.conjunction(self._builder.n_constraints - count, count)

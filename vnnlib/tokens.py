@@ -1,0 +1,106 @@
+"""Bytes to tokens: where each token begins, how long it is and what its kind is.
+
+The kind of an atom is first guessed from its first byte alone; keywords are compared in full. So the
+kinds select candidates quickly, and whoever reads an atom's text checks all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from vnnlib.decimals import PADDING
+
+# Kinds of tokens; OPEN and CLOSE are the two lowest, so that `kind >= ATOM` tells atoms.
+BLANK, OPEN, CLOSE, ATOM, VARIABLE, NUMERAL, COMPARISON, DECLARE, REAL, ASSERT, AND = range(11)
+# Kinds that stand for several tokens which have been read already (see reduction.py).
+DECLARATIONS, COMPARISONS, ASSERTIONS, CONJUNCTIONS = range(11, 15)
+
+KEYWORDS = {b"declare-const": DECLARE, b"Real": REAL, b"assert": ASSERT, b"and": AND}
+
+_BLOCK = 1 << 20  # bytes read at a time: what is computed per block stays in the cache
+
+
+def _kind_of_first_byte() -> bytes:
+    table = bytearray([ATOM] * 256)
+    for characters, kind in (
+        (b" \t\r\n", BLANK),
+        (b"(", OPEN),
+        (b")", CLOSE),
+        (b"XY", VARIABLE),
+        (b"-0123456789", NUMERAL),
+        (b"<>", COMPARISON),
+    ):
+        for character in characters:
+            table[character] = kind
+    return bytes(table)
+
+
+_KIND_OF_FIRST_BYTE = _kind_of_first_byte()
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Columns over the tokens. ``first`` and ``count`` say which items a reduced token stands for."""
+
+    kind: np.ndarray  # uint8
+    start: np.ndarray  # int64 offset in the text
+    length: np.ndarray  # int32 bytes
+    first: np.ndarray  # int32
+    count: np.ndarray  # int32
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def select(self, keep: np.ndarray) -> Tokens:
+        return Tokens(*(getattr(self, column.name)[keep] for column in fields(self)))
+
+    @staticmethod
+    def concatenate(parts: list[Tokens]) -> Tokens:
+        if not parts:
+            empty = np.zeros(0, dtype=np.int32)
+            return Tokens(empty.astype(np.uint8), empty.astype(np.int64), empty, empty, empty)
+        return Tokens(*(np.concatenate([getattr(p, column.name) for p in parts]) for column in fields(Tokens)))
+
+
+def blocks(data: bytes) -> Iterator[tuple[int, int]]:
+    """Offsets that cut ``data`` right behind closing parentheses, so that no token and no comparison is torn."""
+    begin = 0
+    while begin < len(data):
+        end = len(data)
+        if end - begin > _BLOCK:
+            end = data.rfind(b")", begin, begin + _BLOCK) + 1 or data.find(b")", begin + _BLOCK) + 1 or end
+        yield begin, end
+        begin = end
+
+
+def padded(block: bytes) -> np.ndarray:
+    """The block as an array, behind it the blanks that readers of fixed-width windows may touch."""
+    return np.frombuffer(block + b" " * PADDING, dtype=np.uint8)
+
+
+def tokenise(buffer: np.ndarray) -> Tokens:
+    """The tokens of one block, which begins and ends at token boundaries; offsets are within the block."""
+    kinds = np.frombuffer(buffer.tobytes().translate(_KIND_OF_FIRST_BYTE), dtype=np.uint8)
+    in_atom = kinds >= ATOM
+    begins = (kinds == OPEN) | (kinds == CLOSE)
+    ends = begins.copy()
+    begins[0] |= in_atom[0]
+    begins[1:] |= in_atom[1:] & ~in_atom[:-1]
+    ends[:-1] |= in_atom[:-1] & ~in_atom[1:]  # the last byte is a blank
+    start = np.flatnonzero(begins)
+    length = (np.flatnonzero(ends) - start + 1).astype(np.int32)
+    kind = kinds[start]
+    _recognise_keywords(buffer, kind, start, length)
+    nothing = np.zeros(len(start), dtype=np.int32)
+    return Tokens(kind, start, length, nothing, nothing)
+
+
+def _recognise_keywords(buffer: np.ndarray, kind: np.ndarray, start: np.ndarray, length: np.ndarray) -> None:
+    words = np.flatnonzero(kind == ATOM)
+    for keyword, its_kind in KEYWORDS.items():
+        candidates = words[length[words] == len(keyword)]
+        spelling = np.lib.stride_tricks.sliding_window_view(buffer, len(keyword))[start[candidates]]
+        kind[candidates[(spelling == np.frombuffer(keyword, dtype=np.uint8)).all(axis=1)]] = its_kind
