@@ -29,7 +29,7 @@ from lirpa_verify.supervisor import Limits, Work, supervise, time_limits
 from lirpa_verify.terminal import Terminal, log_level
 
 DEFAULT_TIMEOUT = 3600.0
-METHODS = ("auto", "ibp", "crown", "forward", "alpha-crown", "input-split")
+METHODS = ("auto", "ibp", "crown", "forward", "alpha-crown", "input-split", "activation-split")
 
 
 class Interrupted(Exception):
@@ -95,7 +95,7 @@ def run(
     """Do one run, publish its outcome, and return the exit status."""
     target = _results_path(results_file)
     verbosity = -1 if quiet else verbose
-    done_by, kill_at = time_limits(start, timeout)
+    done_by, kill_at = time_limits(start, timeout, time.monotonic())
     job = Job(
         task="bounds" if bounds else "verify",
         model=model,
@@ -136,8 +136,16 @@ def _results_path(name: str | None) -> Path | None:
     if name is None:
         return None
     path = Path(name)
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise click.BadParameter(f"cannot write {name}: no such folder, or a folder", param_hint="--results-file")
+    folder = path.absolute().parent
+    problem = ""
+    if path.is_dir():
+        problem = "it is a folder"
+    elif not folder.is_dir():
+        problem = f"{folder} is no folder"
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        problem = "permission denied"
+    if problem:
+        raise click.BadParameter(f"cannot write {name}: {problem}", param_hint="--results-file")
     return path
 
 
@@ -153,7 +161,7 @@ def _publish(outcome: Outcome, target: Path | None, as_json: bool, seconds: floa
     sys.stdout.write(json_text(outcome, seconds) if as_json else plain)
     sys.stdout.flush()
     if failed is not None:
-        raise click.FileError(str(target), failed.strerror or str(failed))
+        raise click.BadParameter(f"cannot write {target}: {failed.strerror}", param_hint="--results-file")
 
 
 def _explain(outcome: Outcome, verbosity: int, debug: bool, seconds: float) -> None:
@@ -195,9 +203,12 @@ def main(arguments: Sequence[str] | None = None, work: Work | None = None) -> No
 
 def _leave(status: object) -> NoReturn:
     """End at once: the answer is out, and taking the interpreter down costs tens of milliseconds."""
+    code = status if isinstance(status, int) else 0
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except BrokenPipeError:
-            os._exit(0)
-    os._exit(status if isinstance(status, int) else 0)
+            continue
+        except OSError:  # a full disk, say
+            code = code or 1
+    os._exit(code)

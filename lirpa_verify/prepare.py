@@ -26,7 +26,7 @@ def main() -> int:
         print("usage: python -m lirpa_verify.prepare MODEL.onnx", file=sys.stderr)
         return 2
     start = process_started()
-    done_by, kill_at = time_limits(start, TIMEOUT)
+    done_by, kill_at = time_limits(start, TIMEOUT, time.monotonic())
     job = Job(task="prepare", model=sys.argv[1], property="", deadline=done_by, log_level=log_level(0))
     outcome = missing_file(job.model) or supervise(job, work, Limits(kill_at, budget_bytes()), Terminal(start, -1))
     problem = ""

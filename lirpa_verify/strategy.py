@@ -24,6 +24,7 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.restrict import restrict
 from lirpa_verify.network import Network
 from lirpa_verify.operators.base import Interval
+from lirpa_verify.search.activation_split import activation_split, make_roots, root_domains, splittable
 from lirpa_verify.search.input_split import input_split
 from lirpa_verify.search.specification import Problem, enclosing_box, make_problem
 from lirpa_verify.verdict import Progress, Result, Witness
@@ -31,6 +32,7 @@ from lirpa_verify.witness import Replayer, confirm
 from vnnlib import Property
 
 ATTACK_SHARE = 0.1  # of the time a proof takes goes to the attack that runs beside it
+INPUT_SPLIT_LIMIT = 12  # varying inputs up to which boxes are split
 CANDIDATES = 8  # how many candidate points of a batch are replayed
 
 
@@ -102,9 +104,39 @@ def verify(
     if witness is not None:
         return Result("sat", witness, "attack")
     interlude = Interlude(attack, deadline)
+    if options.method == "activation-split" or (options.method == "auto" and graph.n_inputs > INPUT_SPLIT_LIMIT):
+        result = split_activations(
+            graph.to(torch.float64, device), on(problem, torch.float64, device), deadline, report, interlude
+        )
+        if result.verdict != "unknown":
+            return result
     method: Method = "forward" if options.method == "forward" else "ibp" if options.method == "ibp" else "crown"
     graph, problem = graph.to(torch.float64, device), on(problem, torch.float64, device)
     return input_split(graph, problem, deadline, judge, report, method, interlude)
+
+
+def split_activations(
+    graph: Graph,
+    problem: Problem,
+    deadline: Deadline,
+    report: Callable[[Progress], None],
+    interlude: Interlude,
+) -> Result:
+    """Closes the disjuncts of every box by splitting activations."""
+    layout = splittable(graph)
+    for b in range(len(problem.box.lower)):
+        box = Interval(problem.box.lower[b : b + 1], problem.box.upper[b : b + 1])
+        report(Progress("bounds"))
+        with torch.no_grad():
+            values = bound_nodes(graph, box)
+        disjuncts = (problem.specification.rows[b, :, 0] >= 0).nonzero().flatten()
+        roots = make_roots(graph, problem, b, disjuncts)
+        domains = root_domains(graph, layout, roots, values, box)
+        report(Progress("alpha-crown", len(domains), 0, float(domains.margin.min())))
+        result = activation_split(graph, roots, domains, layout, deadline, report, lambda _: interlude())
+        if result.verdict != "unsat":
+            return result
+    return Result("unsat", reason="activation split")
 
 
 def check_fit(network: Network, prop: Property) -> None:

@@ -34,12 +34,13 @@ class Limits:
     memory: int | None  # bytes
 
 
-def time_limits(start: float, timeout: float) -> tuple[float, float]:
+def time_limits(start: float, timeout: float, now: float) -> tuple[float, float]:
     """When the worker should be done by itself, and when it is ended, so that the answer is out in time.
 
-    Ending it and writing the answer takes some milliseconds, on a crowded machine a few hundred.
+    Ending it and writing the answer takes some milliseconds, on a crowded machine a few hundred; how
+    long it took from `start` until `now` to come here tells how crowded it is.
     """
-    kill_at = start + timeout - min(max(0.3, 0.01 * timeout), 1.0, 0.25 * timeout)
+    kill_at = start + timeout - min(max(0.3, 0.01 * timeout, now - start), 1.0, 0.25 * timeout)
     return kill_at - min(max(0.2, 0.01 * timeout), 1.0, 0.1 * timeout), kill_at
 
 

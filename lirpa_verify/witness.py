@@ -74,7 +74,9 @@ class Replayer:
             used += size
         try:
             outputs = self._session.run(None, feeds)
-        except Exception as error:  # again its own classes
+        except Exception as error:  # again its own classes, also where memory runs out
+            if "bad_alloc" in str(error) or "allocate memory" in str(error):
+                raise MemoryError(str(error)) from error
             raise ModelError(f"{self._path}: onnxruntime cannot run it: {error}") from error
         return np.concatenate([np.asarray(output).ravel() for output in outputs])
 

@@ -13,10 +13,12 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import traceback
 import warnings
+from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lirpa_verify.messages import Answer, BadInput, Failure, Job, Log, News, Outcome, Prepared, Ranges
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     import vnnlib
     from lirpa_verify.network import Network
     from lirpa_verify.verdict import Progress, Result
+
+_NEWS_INTERVAL = 0.1  # seconds
 
 _log = logging.getLogger("lirpa_verify.worker")
 
@@ -109,6 +113,8 @@ def _run(job: Job, connection: Connection) -> Outcome:
     if job.task != "prepare":
         try:
             prop = vnnlib.read(job.property)  # first: needs no torch, so that its errors come at once
+        except vnnlib.UnsupportedVnnlib as error:
+            return Answer("unknown", reason=_naming(job.property, error))  # like an operator without a rule
         except vnnlib.VnnlibError as error:
             return BadInput(_naming(job.property, error), traceback.format_exc())
         except OSError as error:
@@ -141,8 +147,11 @@ def _prove(job: Job, network: Network, prop: vnnlib.Property, connection: Connec
 
 
 def _import_torch() -> None:
-    """Import torch without garbage collection, which would walk its many objects again and again."""
-    gc.disable()
+    """Import torch, with what must be settled before."""
+    # By default idle OpenMP threads spin. Where a core is shared with anybody else that makes small
+    # operations up to 50 times slower (measured on 2 cores); a proof is thousands of small operations.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    gc.disable()  # it would walk torch's many objects again and again
     try:
         import torch  # noqa: F401
     finally:
@@ -184,9 +193,16 @@ def _naming(path: str, error: Exception) -> str:
     return message if path in message else f"{path}: {message}"
 
 
-def _reporter(connection: Connection) -> Any:
+def _reporter(connection: Connection) -> Callable[[Progress], None]:
+    """Passes news on, at most some ten times a second so that a talkative search is not slowed down."""
+    last_phase, last_time = "", 0.0
+
     def report(progress: Progress) -> None:
-        connection.send(News(progress.phase, int(progress.open), int(progress.closed), float(progress.worst)))
+        nonlocal last_phase, last_time
+        now = time.monotonic()
+        if progress.phase != last_phase or now - last_time >= _NEWS_INTERVAL:
+            last_phase, last_time = progress.phase, now
+            connection.send(News(progress.phase, int(progress.open), int(progress.closed), float(progress.worst)))
 
     return report
 

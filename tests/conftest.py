@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is imported: several test processes share the cores, and idle threads must not spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -53,6 +56,12 @@ def command(*arguments: object) -> Run:
 
 def fake_command(worker: str, *arguments: object) -> list[str]:
     return [sys.executable, str(ROOT / "tests" / "fake_workers.py"), worker, *map(str, arguments)]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Models that earlier runs left in the user's cache must not change what the tests see."""
+    os.environ["LIRPA_VERIFY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture

@@ -21,6 +21,10 @@ class VnnlibError(Exception):
     """As the parser's."""
 
 
+class UnsupportedVnnlib(VnnlibError):
+    """As the parser's."""
+
+
 class OutOfMemoryError(RuntimeError):
     """As torch's."""
 
@@ -39,7 +43,9 @@ def _modules(what: str) -> dict[str, ModuleType]:
     prop = SimpleNamespace(n_inputs=4, n_outputs=n_outputs)
     return {
         "torch": _module(OutOfMemoryError=OutOfMemoryError, cuda=SimpleNamespace(is_available=lambda: False)),
-        "vnnlib": _module(VnnlibError=VnnlibError, read=_raising(what, "property", prop)),
+        "vnnlib": _module(
+            VnnlibError=VnnlibError, UnsupportedVnnlib=UnsupportedVnnlib, read=_raising(what, "property", prop)
+        ),
         "lirpa_verify.network": _module(load_network=_raising(what, "model", SimpleNamespace(recording=recording))),
         "lirpa_verify.strategy": _module(
             Options=SimpleNamespace, verify=_verify(what), output_ranges=lambda *_: (np.zeros(2), np.array([1, np.inf]))
@@ -55,6 +61,7 @@ def _module(**contents: Any) -> ModuleType:
 
 _RAISED: dict[str, tuple[str, BaseException]] = {
     "syntax": ("property", VnnlibError("line 3, column 7: expected a number")),
+    "unsupported-property": ("property", UnsupportedVnnlib("line 3: a product of two variables")),
     "unreadable": ("property", PermissionError(13, "Permission denied")),
     "malformed": ("model", ModelError("not an ONNX file")),
     "unsupported-load": ("model", UnsupportedOperator("Foo", "bar")),

@@ -169,3 +169,18 @@ def test_a_results_file_behind_a_link_is_replaced_there(fake: Fake, tmp_path: Pa
     fake("unsat", "--results-file", link)
     assert link.is_symlink()
     assert target.read_text() == "unsat\n"
+
+
+def test_a_full_disk_is_an_error_without_a_traceback(files: tuple[Path, Path]) -> None:
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(
+            fake_command("unsat", *files),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            check=False,
+        )
+    assert process.returncode == 1
+    assert "No space left" in process.stderr
+    assert "Traceback" not in process.stderr

@@ -48,6 +48,7 @@ def test_bad_input_is_one_line_and_status_2(engine: Engine, what: str, texts: li
     [
         ("unsupported", "operator Foo at node 'bar'"),
         ("unsupported-load", "operator Foo at node 'bar'"),
+        ("unsupported-property", "line 3: a product of two variables"),
         ("memory", "out of memory"),
         ("torch-cpu-memory", "out of memory"),
         ("torch-cuda-memory", "out of memory"),

@@ -103,6 +103,12 @@ def test_noise_of_libraries_stays_off_standard_output(fake: Fake) -> None:
 
 @pytest.mark.parametrize("timeout", [0.1, 1.0, 10.0, 300.0])
 def test_the_margins_shrink_with_the_timeout(timeout: float) -> None:
-    done_by, kill_at = time_limits(0.0, timeout)
+    done_by, kill_at = time_limits(0.0, timeout, 0.06)
     assert 0.6 * timeout < done_by < kill_at < timeout
     assert timeout - done_by <= 2.0
+
+
+def test_a_crowded_machine_gets_a_larger_margin() -> None:
+    assert time_limits(0.0, 20.0, 0.06)[1] == pytest.approx(19.7)
+    assert time_limits(0.0, 20.0, 0.8)[1] == pytest.approx(19.2)
+    assert time_limits(0.0, 20.0, 5.0)[1] == pytest.approx(19.0)

@@ -72,6 +72,7 @@ class ConstraintBuilder:
             np.array(value, dtype=np.float64),
             np.array(greater, dtype=bool),
             np.array(strict, dtype=bool),
+            np.zeros(len(strict), dtype=bool),
             np.array(start, dtype=np.int64),
         )
 

@@ -54,11 +54,10 @@ def read_numerals(buffer: np.ndarray, start: np.ndarray, length: np.ndarray) -> 
     exact = good & (mantissa <= _EXACT_INTEGER)
     value = mantissa.astype(np.float64) / _POWERS_OF_TEN[np.where(exact, fraction, 0)]
     np.negative(value, out=value, where=minus)
-    rest = np.flatnonzero(~exact)
-    if len(rest):
-        characters = buffer.tobytes()
-        bounds = zip(start[rest].tolist(), (start + length)[rest].tolist())
-        value[rest] = [read_numeral(characters[begin:end]) for begin, end in bounds]
+    characters = b"" if exact.all() else buffer.tobytes()
+    for those, reader in ((good & ~exact, float), (~good, read_numeral)):  # what is good needs no second check
+        begin, end = start[those].tolist(), (start + length)[those].tolist()
+        value[those] = [reader(characters[b:e]) for b, e in zip(begin, end)]
     return value, np.isfinite(value)
 
 

@@ -51,13 +51,13 @@ def conjunction(first: int, count: int) -> Dnf:
     return Dnf(np.array([0, count]), np.arange(first, first + count))
 
 
-def disjunction(first: int, count: int) -> Dnf:
-    """Any of the constraints ``first .. first + count - 1``."""
-    return Dnf(np.arange(count + 1), np.arange(first, first + count))
+def disjunction(start: np.ndarray, stop: int) -> Dnf:
+    """Any of the groups of constraints ``start[0] .. start[1] - 1``, ``start[1] .. start[2] - 1``, up to ``stop``."""
+    return Dnf(np.append(start, stop) - start[0], np.arange(start[0], stop))
 
 
 TRUE = conjunction(0, 0)
-FALSE = disjunction(0, 0)
+FALSE = Dnf(np.zeros(1, dtype=np.int64), TRUE.item)
 
 
 def any_of(parts: list[Dnf]) -> Dnf:
@@ -75,7 +75,8 @@ def all_of(parts: list[Dnf]) -> Dnf:
     result = Dnf(np.array([0, len(joined)]), joined)
     for part in parts:
         if len(part) != 1:
-            result = _product(result, part)
+            neutral = len(result) == 1 and not len(result.item)
+            result = part if neutral else _product(result, part)
     return result
 
 

@@ -24,13 +24,14 @@ _MOST_BOUNDS = 1 << 27  # numbers in all boxes together: 1 GB
 
 def normal_form(query: Query) -> Property:
     boxes = _boxes(query)
-    alive = (boxes.lower <= boxes.upper).all(axis=1)[boxes.of_disjunct]
+    alive = np.all(boxes.lower <= boxes.upper, axis=1)[boxes.of_disjunct]
     rows = _rows(query, alive)
     excluded = _only_excluded_faces(query.n_inputs, boxes, rows, np.flatnonzero(alive))
     if len(excluded):
         alive[excluded] = False
         rows = _rows(query, alive)
-    used, box = np.unique(boxes.of_disjunct[alive], return_inverse=True)
+    used = np.bincount(boxes.of_disjunct[alive], minlength=len(boxes.lower)) > 0
+    box = (np.cumsum(used) - 1)[boxes.of_disjunct[alive]]
     lower, upper = boxes.lower[used], boxes.upper[used]
     _require_bounds(query, lower, upper, np.flatnonzero(alive), box)
     return Property(
@@ -74,7 +75,8 @@ def _boxes(query: Query) -> _Boxes:
         of_disjunct[begin:end] = [number_of.setdefault(keys[p], len(number_of)) for p in place.tolist()]
         if len(number_of) * 2 * n > _MOST_BOUNDS:
             offset = int(query.comparisons.start[cases.item[cases.start[begin]]])
-            raise query.text.error(offset, f"more than {_MOST_BOUNDS} bounds in distinct boxes", None, UnsupportedVnnlib)
+            message = f"the distinct input boxes have more than {_MOST_BOUNDS} bounds"
+            raise query.text.error(offset, message, "a smaller query", UnsupportedVnnlib)
     pairs = np.frombuffer(b"".join(number_of), dtype=np.float64).reshape(-1, 2 * n)
     return _Boxes(pairs[:, :n].copy(), pairs[:, n:].copy(), of_disjunct)
 
@@ -107,9 +109,7 @@ def _tighten(query: Query, boxes: np.ndarray, item: np.ndarray, place: np.ndarra
     np.minimum.at(boxes.reshape(-1), flat[~greater] + query.n_inputs, value[~greater])
 
 
-def _require_bounds(
-    query: Query, lower: np.ndarray, upper: np.ndarray, disjuncts: np.ndarray, box: np.ndarray
-) -> None:
+def _require_bounds(query: Query, lower: np.ndarray, upper: np.ndarray, disjuncts: np.ndarray, box: np.ndarray) -> None:
     unbounded = np.isinf(lower) | np.isinf(upper)
     if not unbounded.any():
         return
@@ -205,4 +205,4 @@ def _only_excluded_faces(n_inputs: int, boxes: _Boxes, rows: _Rows, disjuncts: n
     disjunct = np.repeat(disjuncts, np.diff(rows.row_start))[row]
     box, variable, coefficient = boxes.of_disjunct[disjunct], rows.variable[term], rows.coefficient[term]
     least = np.where(coefficient > 0, boxes.lower[box, variable], -boxes.upper[box, variable])
-    return np.unique(disjunct[(np.abs(coefficient) == 1.0) & (least >= rows.rhs[row])])
+    return disjunct[(np.abs(coefficient) == 1.0) & (least >= rows.rhs[row])]

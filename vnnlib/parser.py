@@ -73,8 +73,9 @@ class _Parser:
         self._reduced = reduce_text(text.data)
         tokens = self._reduced.tokens
         self._kind = tokens.kind.tobytes()
-        self._start, self._length = memoryview(tokens.start), memoryview(tokens.length)
-        self._first, self._count = memoryview(tokens.first), memoryview(tokens.count)
+        # Memory views index like lists, to plain integers, at a fraction of a list's size.
+        self._start, self._length = tokens.start.data, tokens.length.data
+        self._first, self._count = tokens.first.data, tokens.count.data
         self._variables = Variables(text)
         self._builder = ConstraintBuilder(len(self._reduced.comparisons))
         self._stack: list[_Frame] = []
@@ -210,23 +211,21 @@ class _Parser:
 
     def _formula(self, token: int) -> None:
         kind, first, stop = self._kind[token], self._first[token], self._first[token] + self._count[token]
-        frame = self._stack[-1]
-        any_of_them = frame.head == b"or"
+        frame, comparisons = self._stack[-1], self._reduced.comparisons
         if kind == COMPARISONS:
-            self._require_declared(first, stop)
-            formula = dnf.disjunction(first, stop - first) if any_of_them else dnf.conjunction(first, stop - first)
+            operands = first + np.flatnonzero(~comparisons.joined[first:stop])
+            at = comparisons.start[operands]
         elif kind == CONJUNCTIONS:
-            begin, end = self._reduced.conjunction_start[first:stop], self._reduced.conjunction_stop[first:stop]
-            self._require_declared(begin[0], end[-1])
-            formula = dnf.conjunction(begin[0], end[-1] - begin[0])
-            if any_of_them:
-                formula = Dnf(np.append(begin, end[-1]) - begin[0], formula.item)
+            operands, stop = self._reduced.conjunction_start[first:stop], self._reduced.conjunction_stop[stop - 1]
+            at = self._reduced.conjunction_at[first : first + len(operands)]
         else:
             raise self._unexpected(self._start[token], _A_FORMULA, f" in ({frame.head.decode()} ..")
-        if frame.head == b"assert" and stop - first > 1:
-            extra = self._reduced.comparisons.start[first + 1] if kind == COMPARISONS else begin[1]
-            raise self._unexpected(int(extra), "`)`: an assertion is one formula")
-        frame.formulas.append(formula)
+        if frame.head == b"assert" and len(operands) > 1:
+            raise self._unexpected(int(at[1]), "`)`: an assertion is one formula")
+        first = operands[0]
+        self._require_declared(first, stop)
+        any_of_them = frame.head == b"or"
+        frame.formulas.append(dnf.disjunction(operands, stop) if any_of_them else dnf.conjunction(first, stop - first))
         frame.operand_at.append(self._start[token])
 
     def _require_declared(self, first: int, stop: int) -> None:
@@ -245,7 +244,8 @@ class _Parser:
         if NUMERAL.fullmatch(spelling):
             value = linear.exact_numeral(spelling)
             if value is None:
-                raise self._unsupported(offset, f"{self._text.quote(offset)} is beyond double precision", "a number")
+                message = f"{self._text.quote(offset)} is beyond double precision"
+                raise self._unsupported(offset, message, "a finite double")
             term = Linear(value)
         elif spelling[:1] in b"+-.0123456789" or spelling.lower() in (b"inf", b"nan", b"infinity"):
             expected = "a finite number such as -1, 0.5 or 1e-6"

@@ -74,7 +74,7 @@ class Property:
             expected = f"{self.n_inputs} inputs and {self.n_outputs} outputs"
             raise ValueError(f"the property has {expected}, the point {len(inputs)} and {len(outputs)}")
         inside = (inputs >= self.lower - input_tolerance) & (inputs <= self.upper + input_tolerance)
-        holds = inside.all(axis=1)[self.box]
+        holds = np.all(inside, axis=1)[self.box]
         candidates = np.flatnonzero(np.repeat(holds, np.diff(self.row_start)))
         broken = candidates[~self._rows_hold(candidates, np.concatenate([inputs, outputs]))]
         holds[np.searchsorted(self.row_start, broken, side="right") - 1] = False

@@ -1,9 +1,10 @@
 """The shapes that make up nearly all of a large file, read a block at a time without a loop over tokens.
 
-``(op variable numeral)``, ``(op variable variable)`` and ``(declare-const variable Real)`` are found by the
-kinds of their five tokens, checked in full, put into a table, and each replaced by one reduced token that
-refers to the table; neighbours of a kind are then merged. Next the same is done with ``(and comparison..)``
-and ``(assert comparison)``. What does not match, or not exactly, is left for the parser to read or refuse.
+Comparisons ``(op variable numeral)``, ``(op numeral variable)``, ``(op variable variable)`` and declarations
+``(declare-const variable Real)`` are found by the kinds of their five tokens, checked in full, put into a
+table, and each replaced by one reduced token that refers to the table; neighbours of a kind are then merged.
+Next the same is done with ``(and comparison..)`` and ``(assert comparison)``. What does not match, or not
+exactly, is left for the parser to read or refuse.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Comparisons:
     value: np.ndarray  # float64
     greater: np.ndarray  # bool
     strict: np.ndarray  # bool
+    joined: np.ndarray  # bool: with the comparison before it, which is `<=`, this one makes up an equality
     start: np.ndarray  # int64 offset in the text
 
     def __len__(self) -> int:
@@ -53,6 +55,9 @@ class Comparisons:
 
     @staticmethod
     def concatenate(parts: list[Comparisons]) -> Comparisons:
+        parts = [part for part in parts if len(part)] or parts[:1]
+        if len(parts) == 1:  # no copy of what may be very large
+            return parts[0]
         return Comparisons(*(np.concatenate([getattr(p, c.name) for p in parts]) for c in fields(Comparisons)))
 
 
@@ -66,6 +71,7 @@ class Reduced:
     declared_at: np.ndarray  # offsets in the text
     conjunction_start: np.ndarray  # conjunction k is comparisons conjunction_start[k]:conjunction_stop[k]
     conjunction_stop: np.ndarray
+    conjunction_at: np.ndarray  # offsets in the text
 
 
 def reduce_text(data: bytes) -> Reduced:
@@ -82,16 +88,16 @@ def reduce_text(data: bytes) -> Reduced:
         declarations.append(declared)
         streams.append(_merge_runs(replace(tokens, start=tokens.start + begin)))
     stream = _merge_runs(Tokens.concatenate(streams))
-    stream = _reduce_assertions(stream)
-    stream, conjunction_start, conjunction_stop = _reduce_conjunctions(stream)
+    all_comparisons = Comparisons.concatenate(comparisons)
+    stream = _reduce_assertions(stream, all_comparisons.joined)
+    stream, *conjunctions = _reduce_conjunctions(stream)
     variables, offsets = zip(*declarations)
     return Reduced(
         stream,
-        Comparisons.concatenate(comparisons),
+        all_comparisons,
         np.concatenate(variables),
         np.concatenate(offsets),
-        conjunction_start,
-        conjunction_stop,
+        *conjunctions,
     )
 
 
@@ -101,7 +107,7 @@ def _no_variables() -> np.ndarray:
 
 def _no_comparisons() -> Comparisons:
     integers, booleans = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=bool)
-    return Comparisons(integers, integers, np.zeros(0), booleans, booleans, integers.astype(np.int64))
+    return Comparisons(integers, integers, np.zeros(0), booleans, booleans, booleans, integers.astype(np.int64))
 
 
 def _find(kind: np.ndarray, *pattern: int | tuple[int, ...]) -> np.ndarray:
@@ -153,9 +159,7 @@ def _reduce_declarations(
     return _collapse(tokens, at, _STATEMENT, DECLARATIONS, numbered, 1), declared
 
 
-def _reduce_comparisons(
-    buffer: np.ndarray, tokens: Tokens, offset: int, n_before: int
-) -> tuple[Tokens, Comparisons]:
+def _reduce_comparisons(buffer: np.ndarray, tokens: Tokens, offset: int, n_before: int) -> tuple[Tokens, Comparisons]:
     operand = (VARIABLE, NUMERAL)
     at = _find(tokens.kind, OPEN, COMPARISON, operand, operand, CLOSE)
     kind, start, length = tokens.kind, tokens.start, tokens.length
@@ -173,14 +177,27 @@ def _reduce_comparisons(
         target[select], fine = reader(buffer, start[which], length[which])
         good[select] &= fine
     good &= left_variable != right_variable  # (<= Y_0 Y_0) is a constant, which is not for this table
-    operator = start[at + 1]
-    strict = length[at + 1] == 1
-    good &= strict | ((length[at + 1] == 2) & (buffer[operator + 1] == ord("=")))
-    greater = (buffer[operator] == ord(">")) ^ swapped
-    columns = (left_variable, right_variable, value + 0.0, greater, strict, start[at] + offset)  # + 0.0: no -0.0
-    found = Comparisons(*(column[good] for column in columns))
-    numbered = np.arange(n_before, n_before + len(found), dtype=np.int32)
-    return _collapse(tokens, at[good], _STATEMENT, COMPARISONS, numbered, 1), found
+    operator, short = start[at + 1], length[at + 1] == 1  # one of < > = or of <= >= ==
+    good &= short | ((length[at + 1] == 2) & (buffer[operator + 1] == ord("=")))
+    equal = buffer[operator] == ord("=")
+    greater = ((buffer[operator] == ord(">")) ^ swapped) & ~equal
+    value += 0.0  # there is no -0.0 from here on
+    columns = (left_variable, right_variable, value, greater, short & ~equal, np.zeros_like(equal), start[at] + offset)
+    count = 1 + equal[good]
+    found = _with_equalities(Comparisons(*(column[good] for column in columns)), count)
+    first = (n_before + np.cumsum(count) - count).astype(np.int32)
+    return _collapse(tokens, at[good], _STATEMENT, COMPARISONS, first, count), found
+
+
+def _with_equalities(found: Comparisons, count: np.ndarray) -> Comparisons:
+    """Put a ``>=`` behind each ``<=`` that is an equality, that is, whose ``count`` is 2."""
+    if len(found) == count.sum():
+        return found
+    second = np.cumsum(count)[count == 2] - 1
+    doubled = Comparisons(*(np.repeat(getattr(found, column.name), count) for column in fields(found)))
+    doubled.greater[second] = True
+    doubled.joined[second] = True
+    return doubled
 
 
 def _read_variables(buffer: np.ndarray, start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -190,19 +207,21 @@ def _read_variables(buffer: np.ndarray, start: np.ndarray, length: np.ndarray) -
     return (2 * index + (buffer[start] == ord("Y"))).astype(np.int32), good
 
 
-def _reduce_assertions(tokens: Tokens) -> Tokens:
+def _reduce_assertions(tokens: Tokens, joined: np.ndarray) -> Tokens:
     """``(assert comparison)`` and ``(assert (and comparison..))``."""
     at = _find(tokens.kind, OPEN, ASSERT, COMPARISONS, CLOSE)
-    at = at[tokens.count[at + 2] == 1]
-    tokens = _collapse(tokens, at, 4, ASSERTIONS, tokens.first[at + 2], 1)
+    first, count = tokens.first[at + 2], tokens.count[at + 2]
+    single = (count == 1) | ((count == 2) & np.append(joined, False)[first + 1])
+    tokens = _collapse(tokens, at[single], 4, ASSERTIONS, first[single], count[single])
     at = _find(tokens.kind, OPEN, ASSERT, OPEN, AND, COMPARISONS, CLOSE, CLOSE)
     tokens = _collapse(tokens, at, 7, ASSERTIONS, tokens.first[at + 4], tokens.count[at + 4])
     return _merge_runs(tokens)
 
 
-def _reduce_conjunctions(tokens: Tokens) -> tuple[Tokens, np.ndarray, np.ndarray]:
+def _reduce_conjunctions(tokens: Tokens) -> tuple[Tokens, np.ndarray, np.ndarray, np.ndarray]:
+    """``(and comparison..)``: the tokens, and of each conjunction its first comparison, the one behind, the offset."""
     at = _find(tokens.kind, OPEN, AND, COMPARISONS, CLOSE)
     start = tokens.first[at + 2].astype(np.int64)
     stop = start + tokens.count[at + 2]
     numbered = np.arange(len(at), dtype=np.int32)
-    return _merge_runs(_collapse(tokens, at, 4, CONJUNCTIONS, numbered, 1)), start, stop
+    return _merge_runs(_collapse(tokens, at, 4, CONJUNCTIONS, numbered, 1)), start, stop, tokens.start[at]

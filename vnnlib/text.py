@@ -13,7 +13,7 @@ from vnnlib.errors import VnnlibError
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _COMMENT = re.compile(rb";[^\n]*")
-_TOKEN = re.compile(rb"[()]|[^\s()]+")
+_TOKEN = re.compile(rb"\([^\s()]*|\)|[^\s()]+")
 _LONGEST_QUOTE = 40
 
 
@@ -38,7 +38,7 @@ class Text:
         return kind(self.source, line, offset - line_start + 1, message, expected)
 
     def quote(self, offset: int) -> str:
-        """The token at ``offset`` as it is shown in a message."""
+        """The token at ``offset`` as it is shown in a message, a parenthesis together with what it sticks to."""
         token = _TOKEN.match(self.data, offset)
         if token is None:
             return "end of file"

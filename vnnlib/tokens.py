@@ -31,7 +31,7 @@ def _kind_of_first_byte() -> bytes:
         (b")", CLOSE),
         (b"XY", VARIABLE),
         (b"-0123456789", NUMERAL),
-        (b"<>", COMPARISON),
+        (b"<>=", COMPARISON),
     ):
         for character in characters:
             table[character] = kind
@@ -55,7 +55,8 @@ class Tokens:
         return len(self.kind)
 
     def select(self, keep: np.ndarray) -> Tokens:
-        return Tokens(*(getattr(self, column.name)[keep] for column in fields(self)))
+        at = np.flatnonzero(keep)  # few of many: much faster than five times by the mask
+        return Tokens(*(getattr(self, column.name)[at] for column in fields(self)))
 
     @staticmethod
     def concatenate(parts: list[Tokens]) -> Tokens:

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from vnnlib.errors import UnsupportedVnnlib
+from vnnlib.errors import UnsupportedVnnlib, VnnlibError
 from vnnlib.text import Text
 
 _NAME = re.compile(rb"[XY]_(0|[1-9][0-9]*)")
@@ -38,31 +38,35 @@ class Variables:
         raise self._text.error(offset, message, "X_i or Y_j with one index", UnsupportedVnnlib)
 
     def declare(self, variables: np.ndarray, at: np.ndarray) -> None:
-        if not len(variables):
-            return
-        largest = int(variables.max())
+        largest = int(variables.max(initial=0))
         if largest >= 2 * _LARGEST_INDEX:
             offset = int(at[variables.argmax()])
-            raise self._text.error(offset, f"the index of {self._text.quote(offset)} is too large")
-        if largest >= len(self._declared_at):
-            more = np.full(largest + 1 - len(self._declared_at), _UNDECLARED)
-            self._declared_at = np.concatenate([self._declared_at, more])
-        _, first = np.unique(variables, return_index=True)
-        again = self._declared_at[variables] != _UNDECLARED
-        again[np.setdiff1d(np.arange(len(variables)), first)] = True
-        if again.any():
-            offset = int(at[again.argmax()])
-            raise self._text.error(offset, f"{self._text.quote(offset)} is declared twice", "one declaration each")
+            message = f"the index of {self._text.quote(offset)} is too large"
+            raise self._text.error(offset, message, f"less than {_LARGEST_INDEX}", UnsupportedVnnlib)
+        self._make_room_for(largest)
+        if (self._declared_at[variables] != _UNDECLARED).any() or not np.diff(np.sort(variables)).all():
+            raise self._redeclared(variables, at)
         self._declared_at[variables] = at
+
+    def _make_room_for(self, variable: int) -> None:
+        room = len(self._declared_at)
+        if variable >= room:
+            more = np.full(max(variable + 1, 2 * room) - room, _UNDECLARED)
+            self._declared_at = np.concatenate([self._declared_at, more])
+
+    def _redeclared(self, variables: np.ndarray, at: np.ndarray) -> VnnlibError:
+        seen = set(np.flatnonzero(self._declared_at != _UNDECLARED).tolist())
+        which = 0
+        while int(variables[which]) not in seen:
+            seen.add(int(variables[which]))
+            which += 1
+        message = f"{name_of(int(variables[which]))} is declared twice"
+        return self._text.error(int(at[which]), message, "one declaration of each variable")
 
     def require(self, variables: np.ndarray, at: np.ndarray) -> None:
         """Refuse what is not declared so far; ``at`` is where to begin looking for the variable in the text."""
-        if not len(variables):
-            return
-        if int(variables.max()) < len(self._declared_at):
-            undeclared = self._declared_at[variables] == _UNDECLARED
-        else:
-            undeclared = ~np.isin(variables, np.flatnonzero(self._declared_at != _UNDECLARED))
+        undeclared = variables >= len(self._declared_at)
+        undeclared[~undeclared] = self._declared_at[variables[~undeclared]] == _UNDECLARED
         if undeclared.any():
             which = int(undeclared.argmax())
             name = name_of(int(variables[which]))

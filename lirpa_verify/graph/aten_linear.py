@@ -1,4 +1,4 @@
-"""Lowering rules of ATen calls that are linear in what depends on the input."""
+"""Lowering rules of ATen calls that are linear, but for products of two values that vary."""
 
 from __future__ import annotations
 
@@ -9,82 +9,15 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.errors import UnsupportedOperator
+from lirpa_verify.graph.aten_moves import MOVING_RULES
+from lirpa_verify.graph.building import along_matrix, broadcast, scaled, shape_of
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, as_float, operator_name
 from lirpa_verify.load.recording import Call
 from lirpa_verify.operators.arithmetic import Combine, Scale
 from lirpa_verify.operators.convolution import Convolution
 from lirpa_verify.operators.dense import Dense
-from lirpa_verify.operators.rearrange import Concat, Expand, Gather, Permute, Reshape, Sum
-
-
-def identity(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    return args[0]
-
-
-def view(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    """view, squeeze, unsqueeze, flatten and the like: the recorded output shape says it all."""
-    return b.reshape(args[0], shape_of(call))
-
-
-def shape_of(call: Call, item: int = 0) -> tuple[int, ...]:
-    spec = call.outputs[item]
-    assert spec is not None
-    return tuple(spec.shape)
-
-
-def permute(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    x, rank = args[0], len(args[0].shape)
-    if operator_name(call) == "permute":
-        order = [d % rank for d in args[1]]
-    else:  # transpose(x, d0, d1), t(x)
-        order = list(range(rank))
-        d0, d1 = (args[1] % rank, args[2] % rank) if len(args) > 2 else (0, rank - 1)
-        order[d0], order[d1] = order[d1], order[d0]
-    if order == list(range(rank)):
-        return x
-    return b.add(Permute(tuple(order)), [x], shape_of(call))
-
-
-def expand(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    return broadcast(b, args[0], shape_of(call))
-
-
-def broadcast(b: Builder, x: Symbol, shape: tuple[int, ...]) -> Symbol:
-    return x if x.shape == shape else b.add(Expand(x.shape, shape), [x], shape)
-
-
-def rearrange(b: Builder, call: Call, args: list[Any]) -> Symbol | tuple[Symbol | None, ...]:
-    """Any call that only moves entries (or fills in zeros): run it on the entries' numbers."""
-    x: Symbol = args[0]
-    numbers = torch.arange(1, math.prod(x.shape) + 1, dtype=torch.float64).reshape(x.shape)
-    namespace, name, overload = call.op.split(".")
-    run = getattr(getattr(getattr(torch.ops, namespace), name), overload)
-    moved = run(numbers, *args[1:], **call.kwargs)
-    results = tuple(moved) if isinstance(moved, tuple | list) else (moved,)
-    symbols = tuple(
-        b.add(Gather(r.reshape(-1).long() - 1, x.shape, tuple(r.shape)), [x], tuple(r.shape)) for r in results
-    )
-    return symbols if isinstance(moved, tuple | list) else symbols[0]
-
-
-def pad(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    """constant_pad_nd(x, pads, value): zero padding, then the value where padded."""
-    value = float(args[2]) if len(args) > 2 else 0.0
-    padded = rearrange(b, call, args[:2])
-    assert isinstance(padded, Symbol)
-    if value == 0:
-        return padded
-    gather = b.nodes[padded.node].operator
-    assert isinstance(gather, Gather)
-    fill = torch.where(gather.index < 0, value, 0.0).to(torch.float64).reshape(padded.shape)
-    return b.add(Scale(None, fill), [padded], padded.shape)
-
-
-def concat(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    parts = [b.symbol(p) for p in args[0]]
-    parts = [p for p in parts if p.shape != (0,)]  # ATen's cat passes over empty 1-d tensors
-    dimension = (args[1] if len(args) > 1 else 0) % len(parts[0].shape)
-    return b.add(Concat(dimension, tuple(p.shape[dimension] for p in parts)), parts, shape_of(call))
+from lirpa_verify.operators.matmul import MatMul
+from lirpa_verify.operators.rearrange import Permute, Sum
 
 
 def add(b: Builder, call: Call, args: list[Any]) -> Symbol:
@@ -103,18 +36,15 @@ def add(b: Builder, call: Call, args: list[Any]) -> Symbol:
 
 
 def negate(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    return b.add(Scale(as_float(-1.0)), [args[0]], args[0].shape)
-
-
-def scale(b: Builder, call: Call, x: Symbol, factor: Tensor) -> Symbol:
-    shape = shape_of(call)
-    return b.add(Scale(factor), [broadcast(b, x, shape)], shape)
+    return scaled(b, args[0], -1.0)
 
 
 def mm(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    """mm, bmm, mv, dot with one constant side."""
+    """mm, bmm, mv, dot."""
     x, y = args[0], args[1]
     shape = shape_of(call)
+    if isinstance(x, Symbol) and isinstance(y, Symbol):
+        return varying_product(b, x, y, shape)
     if isinstance(x, Symbol):
         if y.dim() == 1:  # a matrix that varies times a constant vector
             column = b.add(Dense(y.unsqueeze(1)), [x], (*shape, 1))
@@ -127,6 +57,13 @@ def mm(b: Builder, call: Call, args: list[Any]) -> Symbol:
     product_shape = (*shape[:-2], shape[-1], shape[-2])
     product = b.add(Dense(shared_matrix(x).mT.contiguous()), [turned], product_shape)
     return b.add(Permute(swap), [product], shape)
+
+
+def varying_product(b: Builder, x: Symbol, y: Symbol, shape: tuple[int, ...]) -> Symbol:
+    """Vectors count as a row on the left and as a column on the right."""
+    x = x if len(x.shape) > 1 else b.reshape(x, (1, *x.shape))
+    y = y if len(y.shape) > 1 else b.reshape(y, (*y.shape, 1))
+    return b.reshape(b.add(MatMul(), [x, y], (*x.shape[:-1], y.shape[-1])), shape)
 
 
 def dot(b: Builder, constant: Tensor, y: Symbol) -> Symbol:
@@ -144,11 +81,11 @@ def addmm(b: Builder, call: Call, args: list[Any]) -> Symbol:
     beta, alpha = (float(call.kwargs.get(k, 1)) for k in ("beta", "alpha"))
     product = mm(b, call, args[1:3])
     if alpha != 1:
-        product = scale(b, call, product, as_float(alpha))
+        product = scaled(b, product, alpha)
     shape = shape_of(call)
     if isinstance(args[0], Symbol):
         return b.add(Combine((1.0, beta)), [product, broadcast(b, args[0], shape)], shape)
-    return b.add(Scale(None, beta * as_float(args[0])), [product], shape)
+    return scaled(b, product, None, beta * as_float(args[0]))
 
 
 def convolution(b: Builder, call: Call, args: list[Any]) -> Symbol:
@@ -161,32 +98,6 @@ def convolution(b: Builder, call: Call, args: list[Any]) -> Symbol:
     return b.add(operator, [x], shape_of(call))
 
 
-def average_pool(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    """avg_pool as a depthwise convolution with a constant kernel, rescaled where padding does not count."""
-    x, kernel = args[0], [int(k) for k in args[1]]
-    rank = len(kernel)
-    stride = [int(s) for s in args[2]] if len(args) > 2 and args[2] else kernel
-    padding = [int(p) for p in args[3]] if len(args) > 3 else [0] * rank
-    ceil_mode = bool(args[4]) if len(args) > 4 else False
-    include_pad = bool(args[5]) if len(args) > 5 else True
-    divisor = args[6] if len(args) > 6 else None
-    if ceil_mode:
-        raise UnsupportedOperator(call.op, call.label, "average pooling with ceil_mode")
-    kernel, stride, padding = (v * rank if len(v) == 1 else v for v in (kernel, stride, padding))
-    shape = shape_of(call)
-    x = b.reshape(x, (1,) * (rank + 2 - len(x.shape)) + x.shape)  # a missing model batch dimension
-    channels = x.shape[1]
-    weight = torch.full((channels, 1, *kernel), 1.0 / (divisor or math.prod(kernel)), dtype=torch.float64)
-    operator = Convolution(
-        weight, None, tuple(stride), tuple(padding), (1,) * rank, False, (0,) * rank, channels, x.shape
-    )
-    pooled = b.add(operator, [x], (x.shape[0], *shape[-rank - 1 :]))
-    if not include_pad and not divisor and any(padding):
-        ones = operator.convolve(torch.ones(1, *x.shape, dtype=torch.float64), weight)[0]
-        pooled = b.add(Scale(1 / ones), [pooled], pooled.shape)
-    return b.reshape(pooled, shape)
-
-
 def batch_norm(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, ...]:
     """Evaluation-mode batch normalisation: a scale and a shift per channel."""
     x, weight, bias, mean, variance = args[:5]
@@ -196,7 +107,7 @@ def batch_norm(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, 
         factor = factor * weight
     shift = -mean * factor + (0 if bias is None else bias)
     column = (-1, *[1] * (len(x.shape) - 2))
-    return (b.add(Scale(factor.reshape(column), shift.reshape(column)), [x], x.shape),)
+    return (scaled(b, x, factor.reshape(column), shift.reshape(column)),)
 
 
 def reduce_sum(b: Builder, call: Call, args: list[Any]) -> Symbol:
@@ -211,38 +122,25 @@ def reduce_sum(b: Builder, call: Call, args: list[Any]) -> Symbol:
     if operator_name(call) != "mean":
         return total
     count = math.prod(x.shape[d] for d in dimensions)
-    return b.add(Scale(as_float(1.0 / count)), [total], shape)
+    return scaled(b, total, 1.0 / count)
 
 
 def cumulative_sum(b: Builder, call: Call, args: list[Any]) -> Symbol:
     """A product with a triangular matrix along the dimension."""
-    x, rank = args[0], len(args[0].shape)
-    dimension = args[1] % rank
-    order = (*(d for d in range(rank) if d != dimension), dimension)
-    moved_shape = tuple(x.shape[d] for d in order)
-    moved = b.add(Permute(order), [x], moved_shape)
-    triangle = torch.ones(x.shape[dimension], x.shape[dimension], dtype=torch.float64).triu()
-    summed = b.add(Dense(triangle), [moved], moved_shape)
-    back = tuple(sorted(range(rank), key=order.__getitem__))
-    return b.add(Permute(back), [summed], x.shape)
+    x: Symbol = args[0]
+    if not x.shape:
+        return x
+    size = x.shape[args[1] % len(x.shape)]
+    return along_matrix(b, x, args[1], torch.ones(size, size, dtype=torch.float64).triu())
 
 
 LINEAR_RULES: dict[str, Rule] = {
-    **dict.fromkeys(("alias", "clone", "detach", "contiguous", "lift_fresh", "dropout", "_to_copy"), identity),
-    **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze", "unsqueeze", "flatten"), view),
-    **dict.fromkeys(("permute", "transpose", "t"), permute),
-    **dict.fromkeys(("slice", "select", "flip", "roll", "upsample_nearest1d", "upsample_nearest2d"), rearrange),
-    **dict.fromkeys(("upsample_nearest3d", "split_with_sizes", "split", "unbind", "repeat", "diagonal"), rearrange),
-    **dict.fromkeys(("reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d"), rearrange),
+    **MOVING_RULES,
     **dict.fromkeys(("add", "sub", "rsub"), add),
-    **dict.fromkeys(("mm", "bmm", "mv", "dot"), mm),
-    **dict.fromkeys(("addmm",), addmm),
-    **dict.fromkeys(("avg_pool1d", "avg_pool2d", "avg_pool3d"), average_pool),
+    **dict.fromkeys(("mm", "bmm", "mv", "dot", "matmul"), mm),
+    **dict.fromkeys(("addmm", "addmv", "baddbmm"), addmm),
     **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training"), batch_norm),
     **dict.fromkeys(("sum", "mean"), reduce_sum),
-    "expand": expand,
-    "constant_pad_nd": pad,
-    "cat": concat,
     "neg": negate,
     "convolution": convolution,
     "cumsum": cumulative_sum,

@@ -57,7 +57,7 @@ def join_prefix(graph: Graph) -> Graph:
         if linear[i]
         and graph.depends_on_input[i]
         and (i == graph.output or any(not linear[u] for u in graph.users[i]))
-        and not isinstance(graph.nodes[i].operator, Dense)
+        and not directly_dense(graph, i)
     ]
     if not last:
         return graph
@@ -82,4 +82,10 @@ def join_prefix(graph: Graph) -> Graph:
     return prune(nodes)
 
 
-__all__ = ["restrict"]
+def directly_dense(graph: Graph, i: int) -> bool:
+    """Whether node i already is one matrix product of the input."""
+    node = graph.nodes[i]
+    below = graph.nodes[node.arguments[0]]
+    at_input = node.arguments[0] == 0 or (isinstance(below.operator, Reshape) and below.arguments[0] == 0)
+    return isinstance(node.operator, Dense) and at_input
+

@@ -21,8 +21,11 @@ from lirpa_verify.operators.convolution import Convolution
 from lirpa_verify.operators.dense import Dense
 from lirpa_verify.operators.embed import Embed
 from lirpa_verify.operators.rearrange import Gather, Permute, Reshape
+from lirpa_verify.operators.sparse_dense import SparseDense
 
 Rule = Callable[[Node, tuple[Node, ...], tuple[bool, ...]], "Node | None"]
+
+SPARSE_SIZE, SPARSE_DENSITY = 2**15, 0.05  # from when on a matrix product by nonzero entries is faster
 
 
 def simplify(graph: Graph) -> Graph:
@@ -30,11 +33,12 @@ def simplify(graph: Graph) -> Graph:
     while True:
         rewritten = rewrite_once(graph)
         if rewritten is None:
-            return graph
+            break
         graph = rewritten
+    return rewrite_once(graph, (sparse_dense,)) or graph
 
 
-def rewrite_once(graph: Graph) -> Graph | None:
+def rewrite_once(graph: Graph, rules: tuple[Rule, ...] | None = None) -> Graph | None:
     """One sweep of all rules over all nodes; None when none applied."""
     nodes: list[Node] = []
     changed = False
@@ -42,14 +46,14 @@ def rewrite_once(graph: Graph) -> Graph | None:
     for node in graph.nodes:
         below = tuple(nodes[a] for a in node.arguments)
         sole = tuple(uses[a] == 1 for a in node.arguments)
-        for rule in RULES:
+        for rule in RULES if rules is None else rules:
             better = rule(node, below, sole)
             if better is not None:
                 node, changed = better, True
                 break
         nodes.append(node)
     if not changed:
-        return bypass_identities(graph)
+        return bypass_identities(graph) if rules is None else None
     return prune(nodes)
 
 
@@ -155,6 +159,16 @@ def merge_scales(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) ->
     elif isinstance(inner, Convolution):
         merged = scaled_convolution(inner, factor, shift, node.shape)
     return None if merged is None else replace(node, operator=merged, arguments=below[0].arguments)
+
+
+def sparse_dense(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) -> Node | None:
+    """A large matrix that is nearly all zeros is multiplied by its nonzero entries only."""
+    inner = node.operator
+    if not isinstance(inner, Dense) or inner.weight.dim() != 2 or inner.weight.numel() < SPARSE_SIZE:
+        return None
+    if int(inner.weight.count_nonzero()) > SPARSE_DENSITY * inner.weight.numel():
+        return None
+    return replace(node, operator=SparseDense.of(inner.weight, inner.bias))
 
 
 def times(a: Tensor | None, b: Tensor | None) -> Tensor | None:

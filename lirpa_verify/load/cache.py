@@ -31,10 +31,10 @@ def cache_directory() -> Path:
     return Path(base) / "lirpa-verify"
 
 
-def cached_recording(sha256: str) -> Recording | None:
-    """The stored recording of the model with this digest, if there is a sound one."""
+def cached_recording(file_sha256: str) -> Recording | None:
+    """The stored recording of the file with this digest, if there is a sound one."""
     try:
-        path = _path(sha256)
+        path = _path(file_sha256)
         with open(path, "rb") as file:
             data = bytearray(os.fstat(file.fileno()).st_size)
             if file.readinto(data) != len(data):
@@ -46,10 +46,10 @@ def cached_recording(sha256: str) -> Recording | None:
         recording = from_bytes(data)
     except NotSerial:
         return None
-    return recording if recording.meta.get("sha256") == sha256 else None
+    return recording if recording.meta.get("file_sha256") == file_sha256 else None
 
 
-def store_recording(recording: Recording, sha256: str) -> None:
+def store_recording(recording: Recording, file_sha256: str) -> None:
     """Keep a recording, if it can be kept: written aside and moved into place, so that no reader sees half of it."""
     try:
         data = to_bytes(recording)
@@ -58,7 +58,7 @@ def store_recording(recording: Recording, sha256: str) -> None:
     if len(data) > _LARGEST_FILE:
         return
     try:
-        path = _path(sha256)
+        path = _path(file_sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
         try:
@@ -73,8 +73,8 @@ def store_recording(recording: Recording, sha256: str) -> None:
         return  # no room, or no right to write: no cache
 
 
-def _path(sha256: str) -> Path:
-    return cache_directory() / f"{sha256}-{_version()}{_SUFFIX}"
+def _path(file_sha256: str) -> Path:
+    return cache_directory() / f"{file_sha256}-{_version()}{_SUFFIX}"
 
 
 @lru_cache(maxsize=1)
@@ -87,7 +87,7 @@ def _version() -> str:
 
 
 def _remove_oldest(directory: Path) -> None:
-    files = sorted(((entry.stat().st_mtime, entry.stat().st_size, entry) for entry in directory.glob(f"*{_SUFFIX}")))
+    files = sorted((entry.stat().st_mtime, entry.stat().st_size, entry) for entry in directory.glob(f"*{_SUFFIX}"))
     total = sum(size for _, size, _ in files)
     for _, size, path in files:
         if total <= _LARGEST_TOTAL:

@@ -1,4 +1,4 @@
-"""In-place operations as functions: what is written, the functional variant, and the way back from a view to its base."""
+"""In-place operations as functions: what is written, the functional variant, and the way from a view to its base."""
 
 from __future__ import annotations
 

@@ -14,12 +14,12 @@ import sys
 from types import ModuleType
 
 
-def import_onnx2torch() -> ModuleType:
-    """The onnx2torch package."""
+def import_onnx2torch() -> None:
+    """Import the onnx2torch package, so that it can then be imported as usual."""
     if "onnx2torch" in sys.modules or "torchvision" in sys.modules:
         import onnx2torch
 
-        return onnx2torch
+        return
     placeholders = {"torchvision": ModuleType("torchvision"), "torchvision.ops": ModuleType("torchvision.ops")}
     placeholders["torchvision"].ops = placeholders["torchvision.ops"]  # type: ignore[attr-defined]
     placeholders["torchvision.ops"].roi_align = _missing  # type: ignore[attr-defined]
@@ -27,9 +27,7 @@ def import_onnx2torch() -> ModuleType:
     placeholders["torchvision.ops"].box_convert = _missing  # type: ignore[attr-defined]
     sys.modules.update(placeholders)
     try:
-        import onnx2torch
-
-        return onnx2torch
+        import onnx2torch  # noqa: F401
     finally:
         for name, module in placeholders.items():
             if sys.modules.get(name) is module:

@@ -74,5 +74,5 @@ def _since(op: str, domain: str, opset: int) -> int | None:
 
 
 def _value_info(name: str, value: torch.Tensor) -> onnx.ValueInfoProto:
-    kind = helper.np_dtype_to_tensor_dtype(value.detach().numpy().dtype)
+    kind = helper.np_dtype_to_tensor_dtype(torch.empty(0, dtype=value.dtype).numpy().dtype)
     return helper.make_tensor_value_info(name, kind, list(value.shape))

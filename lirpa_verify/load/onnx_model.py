@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import onnx
 import torch
-from onnx import inliner, numpy_helper
+from onnx import numpy_helper
 
 from lirpa_verify.errors import ModelError, UnsupportedOperator
 from lirpa_verify.load.nodes.types import known_type, to_torch
+from lirpa_verify.load.onnx_functions import inline_functions
 from lirpa_verify.load.recording import TensorSpec
 
 _DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -47,24 +48,46 @@ class OnnxModel:
 
 def parse_model(data: bytes, name: str) -> OnnxModel:
     """Read a model; `name` is what error messages call it."""
+    proto = _read(data, name)
+    _refuse_external_data(proto, name)
+    proto = inline_functions(proto)
+    opsets = {"" if entry.domain in _DEFAULT_DOMAINS else entry.domain: entry.version for entry in proto.opset_import}
+    if "" not in opsets:
+        raise ModelError(f"model '{name}' does not say which opset it uses")
+    graph = _graph(proto.graph, name)
+    if not graph.inputs:
+        raise ModelError(f"model '{name}' has no inputs that are not constants")
+    if not graph.outputs:
+        raise ModelError(f"model '{name}' has no outputs")
+    return OnnxModel(graph, opsets, " ".join(filter(None, (proto.producer_name, proto.producer_version))))
+
+
+def without_zero_dimensions(data: bytes) -> bytes:
+    """The same model with input dimensions of 0, which some exporters write for unknown ones, as 1.
+
+    onnxruntime takes a 0 at its word and refuses anything but empty inputs.
+    """
+    proto = onnx.load_model_from_string(data)
+    zero = [
+        dim
+        for value in proto.graph.input
+        for dim in value.type.tensor_type.shape.dim
+        if dim.HasField("dim_value") and not dim.dim_value
+    ]
+    for dim in zero:
+        dim.dim_value = 1
+    serialized: bytes = proto.SerializeToString()
+    return serialized if zero else data
+
+
+def _read(data: bytes, name: str) -> onnx.ModelProto:
     try:
         proto = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's decoding errors share no public base class
         raise ModelError(f"model '{name}' is not an ONNX file (damaged or incomplete): {error}") from error
     if not proto.graph.node and not proto.graph.output:
         raise ModelError(f"model '{name}' holds no graph")
-    if len(proto.functions):
-        proto = inliner.inline_local_functions(proto)
-    _refuse_external_data(proto, name)
-    opsets = {"" if entry.domain in _DEFAULT_DOMAINS else entry.domain: entry.version for entry in proto.opset_import}
-    if "" not in opsets:
-        raise ModelError(f"model '{name}' does not say which opset it uses")
-    graph = _graph(proto.graph, name, outer=frozenset(), checked=True)
-    if not graph.inputs:
-        raise ModelError(f"model '{name}' has no inputs that are not constants")
-    if not graph.outputs:
-        raise ModelError(f"model '{name}' has no outputs")
-    return OnnxModel(graph, opsets, " ".join(filter(None, (proto.producer_name, proto.producer_version))))
+    return proto
 
 
 def _refuse_external_data(proto: onnx.ModelProto, name: str) -> None:
@@ -76,30 +99,50 @@ def _refuse_external_data(proto: onnx.ModelProto, name: str) -> None:
             )
 
 
-def _graph(proto: onnx.GraphProto, name: str, outer: frozenset[str], checked: bool) -> OnnxGraph:
+def _graph(proto: onnx.GraphProto, name: str) -> OnnxGraph:
     if len(proto.sparse_initializer):
         raise ModelError(f"model '{name}' has sparse weights, which are not supported")
     constants = {tensor.name: _tensor(tensor, name, tensor.name) for tensor in proto.initializer}
     inputs = tuple(_input(value, name) for value in proto.input if value.name not in constants)
-    known = outer | constants.keys() | {value.name for value in inputs}
-    nodes = _sorted_nodes([_node(node, name, known, i) for i, node in enumerate(proto.node)], known, name)
+    known = constants.keys() | {value.name for value in inputs}
+    nodes = _sorted_nodes([_node(node, name, i) for i, node in enumerate(proto.node)], known, name)
     outputs = tuple(value.name for value in proto.output)
     produced = known | {output for node in nodes for output in node.outputs}
     for output in outputs:
-        if checked and output not in produced:
+        if output not in produced:
             raise ModelError(f"model '{name}': nothing computes the output '{output}'")
     return OnnxGraph(inputs, outputs, constants, tuple(nodes))
 
 
+def _subgraph(proto: onnx.GraphProto, name: str) -> OnnxGraph:
+    """The graph in an attribute: it reads values of the graph around it, and its inputs need no types."""
+    constants = {tensor.name: _tensor(tensor, name, tensor.name) for tensor in proto.initializer}
+    inputs = tuple(TensorSpec(value.name, (), torch.float32) for value in proto.input)
+    nodes = tuple(_node(node, name, i) for i, node in enumerate(proto.node))
+    return OnnxGraph(inputs, tuple(value.name for value in proto.output), constants, nodes)
+
+
+def values_read(node: OnnxNode) -> set[str]:
+    """The values that a node reads: its inputs, and what its subgraphs take from around them."""
+    read = set(node.inputs) - {""}
+    for value in node.attributes.values():
+        if isinstance(value, OnnxGraph):
+            inner = {spec.name for spec in value.inputs} | value.constants.keys()
+            inner |= {output for child in value.nodes for output in child.outputs}
+            read |= set().union(value.outputs, *(values_read(child) for child in value.nodes)) - inner
+    return read
+
+
 def _input(value: onnx.ValueInfoProto, name: str) -> TensorSpec:
-    kind = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
         raise ModelError(f"model '{name}': input '{value.name}' is not a tensor")
+    kind = value.type.tensor_type
     dtype = known_type(kind.elem_type)
     if dtype is None:
         type_name = onnx.TensorProto.DataType.Name(kind.elem_type)
         raise ModelError(
-            f"model '{name}': input '{value.name}' has element type {type_name}; convert the model to float32 or float64"
+            f"model '{name}': input '{value.name}' has element type {type_name}; "
+            "convert the model to float32 or float64"
         )
     if not kind.HasField("shape"):
         raise ModelError(f"model '{name}': input '{value.name}' has no shape")
@@ -107,16 +150,16 @@ def _input(value: onnx.ValueInfoProto, name: str) -> TensorSpec:
     return TensorSpec(value.name, tuple(dim.dim_value or 1 for dim in kind.shape.dim), dtype)
 
 
-def _node(proto: onnx.NodeProto, name: str, outer: frozenset[str], position: int) -> OnnxNode:
+def _node(proto: onnx.NodeProto, name: str, position: int) -> OnnxNode:
     label = proto.name or next(filter(None, proto.output), "") or f"{proto.op_type}_{position}"
     domain = "" if proto.domain in _DEFAULT_DOMAINS else proto.domain
-    attributes = {entry.name: _attribute(entry, name, label, outer) for entry in proto.attribute}
+    attributes = {entry.name: _attribute(entry, name, label) for entry in proto.attribute}
     return OnnxNode(proto.op_type, label, domain, tuple(proto.input), tuple(proto.output), attributes, proto)
 
 
-def _attribute(proto: onnx.AttributeProto, name: str, label: str, outer: frozenset[str]) -> Any:
+def _attribute(proto: onnx.AttributeProto, name: str, label: str) -> Any:
     if proto.type == onnx.AttributeProto.GRAPH:
-        return _graph(proto.g, name, outer, checked=False)
+        return _subgraph(proto.g, name)
     value = onnx.helper.get_attribute_value(proto)
     if isinstance(value, onnx.TensorProto):
         return _tensor(value, name, label)
@@ -141,19 +184,22 @@ def _tensor(proto: onnx.TensorProto, name: str, label: str) -> torch.Tensor:
         raise ModelError(f"model '{name}': the constant '{label}' is damaged: {error}") from error
 
 
-def _sorted_nodes(nodes: list[OnnxNode], known: frozenset[str], name: str) -> list[OnnxNode]:
+def _sorted_nodes(nodes: list[OnnxNode], known: Set[str], name: str) -> list[OnnxNode]:
     """Nodes in an order in which they can run: the standard asks for it, some writers do not keep to it."""
-    ready, waiting, result = set(known) | {""}, list(nodes), []
+    ready, waiting = set(known), list(nodes)
+    result: list[OnnxNode] = []
     while waiting:
         later = []
         for node in waiting:
-            if ready.issuperset(node.inputs):
+            if ready.issuperset(values_read(node)):
                 result.append(node)
                 ready.update(node.outputs)
             else:
                 later.append(node)
         if len(later) == len(waiting):
-            missing = next(value for value in later[0].inputs if value not in ready)
-            raise ModelError(f"model '{name}': node '{later[0].name}' reads '{missing}', which nothing computes before it")
+            missing = sorted(values_read(later[0]) - ready)[0]
+            raise ModelError(
+                f"model '{name}': node '{later[0].name}' reads '{missing}', which nothing computes before it"
+            )
         waiting = later
     return result

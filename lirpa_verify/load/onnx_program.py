@@ -12,11 +12,12 @@ from lirpa_verify.errors import LirpaError, ModelError, UnsupportedOperator
 from lirpa_verify.load.nodes import OPERATORS, Node
 from lirpa_verify.load.onnx2torch_node import has_converter, run_with_onnx2torch
 from lirpa_verify.load.onnx_model import OnnxGraph, OnnxModel, OnnxNode
-from lirpa_verify.load.record import recording_context
+from lirpa_verify.load.record import NoEscape, recording_context
 from lirpa_verify.load.recorder import Recorder
 from lirpa_verify.load.recording import Recording
 
-_CONTROL_FLOW = frozenset({"If"})
+_CONTROL_FLOW = frozenset({"If", "Loop"})
+_LONGEST_LOOP = 10_000
 
 
 def record_model(model: OnnxModel, name: str) -> Recording:
@@ -24,7 +25,7 @@ def record_model(model: OnnxModel, name: str) -> Recording:
     refuse_unknown_operators(model)
     inputs = [torch.zeros(spec.shape, dtype=spec.dtype) for spec in model.graph.inputs]
     recorder = Recorder(inputs, [spec.name for spec in model.graph.inputs])
-    with recording_context(), recorder:
+    with recording_context(), NoEscape(recorder), recorder:
         outputs = _Run(model, recorder, name).graph(model.graph, {}, inputs)
     meta = {"opset": str(model.opsets[""]), "producer": model.producer}
     return recorder.finish(outputs, meta, model.graph.outputs)
@@ -91,6 +92,8 @@ class _Run:
         try:
             if node.op == "If" and not node.domain:
                 return self._if(seen, values, arguments)
+            if node.op == "Loop" and not node.domain:
+                return self._loop(seen, values, arguments)
             function: Callable[..., Any] | None = None if node.domain else OPERATORS.get(node.op)
             result = function(seen, *arguments) if function else run_with_onnx2torch(seen, node.proto, arguments)
         except LirpaError:
@@ -106,3 +109,26 @@ class _Run:
         if chosen is None:
             raise node.unsupported("its condition depends on the network's input")
         return self.graph(node.get("then_branch" if chosen else "else_branch"), values, ())
+
+    def _loop(
+        self, node: Node, values: Mapping[str, torch.Tensor], arguments: Sequence[torch.Tensor | None]
+    ) -> list[torch.Tensor]:
+        """Unrolled; whether it goes on must not depend on the network's input."""
+        body: OnnxGraph = node.get("body")
+        limit, going = arguments[0], arguments[1] if len(arguments) > 1 else None
+        count = _LONGEST_LOOP if limit is None else (node.integers(limit, "trip count") or [0])[0]
+        state = [value for value in arguments[2:] if value is not None]
+        scanned: list[list[torch.Tensor]] = [[] for _ in body.outputs[1 + len(state) :]]
+        for turn in range(count):
+            if going is not None and node.number(going) is None:
+                raise node.unsupported("its condition depends on the network's input")
+            if going is not None and not node.number(going):
+                break
+            if turn + 1 == _LONGEST_LOOP:
+                raise node.unsupported(f"more than {_LONGEST_LOOP} turns")
+            condition = torch.tensor(True) if going is None else going
+            going, *results = self.graph(body, values, [torch.tensor(turn), condition, *state])
+            state = results[: len(state)]
+            for collected, value in zip(scanned, results[len(state) :], strict=True):
+                collected.append(value)
+        return [*state, *(torch.stack(collected) for collected in scanned)]

@@ -37,22 +37,28 @@ def record(
 
 @contextmanager
 def recording_context() -> Iterator[None]:
-    """No gradients, and none of the fused CPU kernels that hide primitive operations (LSTM, attention, encoder)."""
+    """No gradients, and none of the fused kernels that hide primitive operations (LSTM, attention, encoder)."""
     fastpath = torch.backends.mha.get_fastpath_enabled()
     flash, efficient = torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()
-    mkldnn = torch.backends.mkldnn.enabled
+    mkldnn, cudnn = bool(torch.backends.mkldnn.enabled), bool(torch.backends.cudnn.enabled)
     with torch.no_grad():
-        torch.backends.mkldnn.enabled = False
+        _switch(mkldnn=False, cudnn=False)
         torch.backends.mha.set_fastpath_enabled(False)
         torch.backends.cuda.enable_flash_sdp(False)
         torch.backends.cuda.enable_mem_efficient_sdp(False)
         try:
             yield
         finally:
-            torch.backends.mkldnn.enabled = mkldnn
+            _switch(mkldnn=mkldnn, cudnn=cudnn)
             torch.backends.mha.set_fastpath_enabled(fastpath)
             torch.backends.cuda.enable_flash_sdp(flash)
             torch.backends.cuda.enable_mem_efficient_sdp(efficient)
+
+
+def _switch(mkldnn: bool, cudnn: bool) -> None:
+    # Not `torch.backends.mkldnn.flags`: that also sets the precision of matrix products, and warns about it.
+    setattr(torch.backends.mkldnn, "enabled", mkldnn)  # noqa: B010 - the module's type does not have the property
+    setattr(torch.backends.cudnn, "enabled", cudnn)  # noqa: B010
 
 
 @contextmanager

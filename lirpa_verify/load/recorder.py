@@ -13,13 +13,23 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lirpa_verify.errors import UnsupportedOperator
-from lirpa_verify.load.mutation import element_marks, functional_variant, marked, overlap, scatter_back, written_arguments
+from lirpa_verify.load.mutation import (
+    element_marks,
+    functional_variant,
+    marked,
+    overlap,
+    scatter_back,
+    written_arguments,
+)
 from lirpa_verify.load.offsets import constant_difference
 from lirpa_verify.load.recording import Call, Const, Recording, Ref, TensorSpec
 from lirpa_verify.load.trim import trim
 
 # Calls that return their first argument's values unchanged: the result is the same value, no call is needed.
 _SAME_VALUE = frozenset({"aten::alias", "aten::detach", "aten::clone", "aten::lift_fresh", "aten::lift_fresh_copy"})
+# These do too where the shape stays as it was.
+_RESHAPES = frozenset(f"aten::{name}" for name in ("view", "_unsafe_view", "reshape", "expand", "slice", "squeeze"))
+_WITH_SHAPE = frozenset({"aten.view.default", "aten.expand.default"})
 # Keyword arguments that say where and how a result is stored, not what it is.
 _STORAGE_KEYWORDS = frozenset({"device", "layout", "memory_format", "pin_memory", "non_blocking"})
 # Results that have only the shape and type of their argument: constants.
@@ -69,7 +79,9 @@ class Recorder(TorchDispatchMode):
             return isinstance(entry[1], Ref)
         if self._is_tainted(value):
             raise UnsupportedOperator(
-                "view", self.label, "a tensor is read whose memory was written through another view, or by-passing torch"
+                "view",
+                self.label,
+                "a tensor is read whose memory was written through another view, or by-passing torch",
             )
         return False
 
@@ -105,6 +117,11 @@ class Recorder(TorchDispatchMode):
             self._note_view(func, args, result)
             return result
         self._refuse_data_dependence(func, args)
+        if torch.is_inference_mode_enabled():  # only then do composite operations come here whole
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
         result = func(*args, **kwargs)
         self._note_view(func, args, result)
         self._keep(func, args, kwargs, result)
@@ -133,14 +150,26 @@ class Recorder(TorchDispatchMode):
         if func._schema.name in _SAME_VALUE or _is_identity_cast(func, args, kwargs):
             self._bind(result, self.value_of(args[0]))
             return
+        if func._schema.name in _RESHAPES and (result.shape, result.dtype) == (args[0].shape, args[0].dtype):
+            self._bind(result, self.value_of(args[0]))
+            return
         results = result if isinstance(result, (tuple, list)) else (result,)
         if not all(isinstance(value, torch.Tensor) or value is None for value in results):
             raise UnsupportedOperator(str(func), self.label, "turns a value into a Python number")
         kept = {key: self._argument(func, value) for key, value in kwargs.items() if key not in _STORAGE_KEYWORDS}
         name = _RENAMED.get(str(func), str(func))
+        if (
+            name == "aten._safe_softmax.default"
+            and len(args) == 2
+            and not kept
+            and not _has_masked_row(args[0], args[1])
+        ):
+            name, args = "aten._softmax.default", (*args, False)
+        if name in _WITH_SHAPE:  # as it is, not with a -1 in it
+            args = (args[0], tuple(result.shape))
         call = Call(
             op=name,
-            args=tuple(self._argument(func, value) for value in (args[:2] if name == "aten.view.default" else args)),
+            args=tuple(self._argument(func, value) for value in args),
             kwargs=kept,
             outputs=tuple(None if value is None else spec(value, "") for value in results),
             label=self.label,
@@ -168,9 +197,9 @@ class Recorder(TorchDispatchMode):
                 self._storages.setdefault(_address(value), None)
 
     def _constant(self, value: torch.Tensor) -> Const:
-        key = (_address(value), value.storage_offset(), tuple(value.shape), value.stride(), value.dtype)
-        if not value.numel():
-            key = (*key, len(self._constants))  # empty tensors have no address of their own
+        # Empty tensors have no address of their own.
+        number = 0 if value.numel() else len(self._constants)
+        key = (_address(value), value.storage_offset(), tuple(value.shape), value.stride(), value.dtype, number)
         if key not in self._constant_index:
             self._constants.append(value.detach())
             self._constant_index[key] = len(self._constants) - 1
@@ -197,7 +226,9 @@ class Recorder(TorchDispatchMode):
                 self._copy_constants_before_write(target)
             return func(*args, **kwargs)
         if len(written) != 1 or not args or written[0] is not args[0]:
-            raise UnsupportedOperator(str(func), self.label, "writes in place into several tensors or an `out` argument")
+            raise UnsupportedOperator(
+                str(func), self.label, "writes in place into several tensors or an `out` argument"
+            )
         self._refuse_data_dependence(func, args)
         variant = functional_variant(func)
         if variant is None:
@@ -282,3 +313,11 @@ def _address(value: torch.Tensor) -> int:
 
 def _is_identity_cast(func: Any, args: Any, kwargs: Any) -> bool:
     return func._schema.name == "aten::_to_copy" and kwargs.get("dtype", args[0].dtype) == args[0].dtype
+
+
+def _has_masked_row(x: torch.Tensor, dim: int) -> bool:
+    """Whether all of some row is minus infinity: only then does the safe softmax differ (it gives zeros, not NaN).
+
+    Only a constant mask can bring that about, so it is the same for every input.
+    """
+    return bool(torch.isneginf(x).all(dim).any())

@@ -16,7 +16,7 @@ def replay(
 ) -> list[torch.Tensor]:
     """The outputs for `inputs`; with `dtype`, everything that is a float is computed in that type.
 
-    Gradients flow unless the caller switches them off.
+    Computed on the device of the first input. Gradients flow unless the caller switches them off.
     """
 
     def cast(leaf: Any) -> Any:
@@ -28,6 +28,7 @@ def replay(
             return dtype
         return leaf
 
+    device = inputs[0].device if len(inputs) else torch.device("cpu")
     values: dict[int, Any] = {
         -1 - i: (cast(value).reshape(expected.shape),)
         for i, (value, expected) in enumerate(zip(inputs, recording.inputs, strict=True))
@@ -37,7 +38,7 @@ def replay(
         if isinstance(leaf, Ref):
             return values[leaf.call][leaf.item]
         if isinstance(leaf, Const):
-            return cast(recording.constants[leaf.index])
+            return cast(recording.constants[leaf.index].to(device))
         return cast(leaf)
 
     last_use = _last_uses(recording)

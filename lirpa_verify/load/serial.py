@@ -1,6 +1,6 @@
 """A recording as bytes: a JSON header and the raw constants. Nothing in it is ever executed or unpickled.
 
-    magic (8) | CRC-32 of the rest (4) | length of the header (8) | header | constants, each aligned to 64 bytes
+magic (8) | CRC-32 of the rest (4) | length of the header (8) | header | constants, each aligned to 64 bytes
 """
 
 from __future__ import annotations

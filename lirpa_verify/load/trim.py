@@ -73,5 +73,7 @@ def _live_calls(recording: Recording) -> list[int]:
             continue
         alive.add(index)
         call = recording.calls[index]
-        wanted.extend(leaf.call for leaf in leaves((call.args, call.kwargs)) if isinstance(leaf, Ref) and leaf.call >= 0)
+        wanted.extend(
+            leaf.call for leaf in leaves((call.args, call.kwargs)) if isinstance(leaf, Ref) and leaf.call >= 0
+        )
     return sorted(alive)

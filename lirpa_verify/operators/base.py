@@ -24,22 +24,28 @@ class Interval(NamedTuple):
 
 
 class Slopes(NamedTuple):
-    """Free slopes of a relaxation, one pair of lines for each sign of the coefficient above it."""
+    """Free parameters of a relaxation, those of the bound below the function and of the one above it.
 
-    lower: Tensor  # (batch, rows or 1, *node): slope of the line below the function
-    upper: Tensor  # (batch, rows or 1, *node): slope of the line above it
+    Usually slopes, for functions of constant curvature and for softmax the points of tangency, for
+    products the mix of two planes; ``(batch, rows or 1, ...)``, with no entries where nothing is free.
+    """
+
+    lower: Tensor
+    upper: Tensor
 
 
 class Lines(NamedTuple):
     """``lower * x + lower_offset <= f(x) <= upper * x + upper_offset`` on the argument's interval.
 
-    Each is ``(batch, rows or 1, *node)``.
+    Each is ``(batch, rows or 1, *node)``. Where no line bounds the function on a side, its slope is 0
+    and its offset infinite, and `finite` is False.
     """
 
     lower: Tensor
     lower_offset: Tensor
     upper: Tensor
     upper_offset: Tensor
+    finite: bool = True
 
 
 class Backward(NamedTuple):
@@ -180,20 +186,37 @@ def zero_offset(rows: Tensor) -> Tensor:
 
 def pair(rows: Tensor, values: Tensor) -> Tensor:
     """``<rows, values>`` over the node: (batch, rows, *node) with (*node) or (batch, *node) -> (batch, rows)."""
-    depth = rows.dim() - 2
-    flat = rows.flatten(2) if depth else rows.unsqueeze(2)  # (batch, rows, n)
-    if values.dim() <= depth:
-        return flat @ values.expand(rows.shape[2:]).reshape(-1)
-    values = values.expand(-1, *rows.shape[2:]).flatten(1) if depth else values.unsqueeze(1)
-    return torch.matmul(flat, values.unsqueeze(2)).squeeze(2)
+    if values.dim() <= rows.dim() - 2:
+        return flat(rows) @ values.expand(rows.shape[2:]).reshape(-1)
+    values = flat(values.expand(-1, *rows.shape[2:]), 1)
+    return torch.matmul(flat(rows), values.unsqueeze(2)).squeeze(2)
+
+
+def flat(values: Tensor, leading: int = 2) -> Tensor:
+    """All dimensions after the first `leading` ones as one, which is there for scalars too."""
+    return values.reshape(*values.shape[:leading], -1)
+
+
+def contract(rows: Tensor, offsets: Tensor, finite: bool = True) -> Tensor:
+    """Sums coefficients times offsets over the node: (batch, rows, *node) twice -> (batch, rows).
+
+    An infinite offset makes the sum -inf, but not where its coefficient is 0.
+    """
+    if not finite:
+        infinite = torch.isinf(offsets)
+        hit = flat((rows != 0) & infinite).any(2)
+        return contract(rows, offsets.masked_fill(infinite, 0.0)).masked_fill(hit, -torch.inf)
+    if offsets.shape[1] == 1 and rows.dim() > 2:
+        return torch.matmul(flat(rows), flat(offsets).mT).squeeze(2)
+    return flat(rows * offsets).sum(2)
 
 
 def lines_backward(rows: Tensor, lines: Lines) -> Backward:
     """Backward rule of an element-wise function of one argument from its enclosing lines."""
     negative = rows.clamp(max=0)
     positive = rows - negative
-    offset = (positive * lines.lower_offset + negative * lines.upper_offset).flatten(2).sum(2)
-    return Backward((positive * lines.lower + negative * lines.upper,), offset)
+    offset = contract(positive, lines.lower_offset, lines.finite) + contract(negative, lines.upper_offset, lines.finite)
+    return Backward((torch.addcmul(rows * lines.lower, negative, lines.upper - lines.lower),), offset)
 
 
 def lines_compose(form: LinearForms, lines: Lines) -> LinearForms:

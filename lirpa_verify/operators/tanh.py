@@ -7,23 +7,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lirpa_verify.operators.base import Interval
-from lirpa_verify.operators.sigmoid import falling_from_zero
-from lirpa_verify.operators.univariate import Univariate
+from lirpa_verify.operators.s_shaped import SShaped
 
 
 @dataclass(frozen=True)
-class Tanh(Univariate):
+class Tanh(SShaped):
     """``tanh(x)``; the derivative is 1 - tanh(x)^2, falling in |x|."""
 
     def forward(self, *arguments: Tensor) -> Tensor:
         return torch.tanh(arguments[0])
 
-    def stationary(self, slope: Tensor) -> tuple[Tensor, ...]:
-        slope = slope.clamp(torch.finfo(slope.dtype).tiny, 1)
-        # artanh(t) = log((1 + t) / (1 - t)) / 2 with 1 - t^2 = slope, without cancellation
-        x = torch.log1p((1 - slope).sqrt()) - torch.log(slope) / 2
-        return x, -x
+    def derivative(self, x: Tensor) -> Tensor:
+        s = torch.sigmoid(-2 * x.abs())  # 1 - tanh^2 without cancellation
+        return 4 * s * (1 - s)
 
-    def derivative_range(self, interval: Interval) -> Interval:
-        return falling_from_zero(interval, lambda x: 1 / torch.cosh(x.clamp(-300, 300)) ** 2)
+    def inverse_derivative(self, slope: Tensor) -> Tensor:
+        slope = slope.clamp(4 * torch.finfo(slope.dtype).tiny, 1)
+        # artanh(t) = log((1 + t) / (1 - t)) / 2 with 1 - t^2 = slope, without cancellation
+        return torch.log((1 + (1 - slope).sqrt()).square() / slope) / 2

@@ -3,16 +3,16 @@
 The slope k of a line is the free parameter, its offset the exact extreme of f(x) - kx over the
 interval, found among the end points and the stationary points f'(x) = k. Every slope therefore
 gives a valid line, and by the envelope theorem the offset's derivative with respect to k is minus
-the point where the extreme is taken, which is what autograd computes here.
+the point where the extreme is taken.
 
 Without given slopes the line of least area is used: the one that touches the convex (concave)
-envelope of f at the middle of the interval. It is found by bisection on k, since the touching point
-moves monotonically with k.
+envelope of f at the middle of the interval.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,15 +28,19 @@ from lirpa_verify.operators.base import (
     lines_compose,
 )
 
-BISECTIONS = 24  # the slope is then known to 1e-7 of its range; any slope is sound
+ENVELOPE_STEPS = 6  # of a method that converges like Newton's; any slope is sound
 
 
 @dataclass(frozen=True)
 class Univariate(Operator):
     """A function f of one variable, applied to every entry.
 
-    A subclass gives `forward`, `derivative_range` and `stationary`, and `interval` where f is not monotone.
+    A subclass gives `forward`, `derivative`, `stationary` and the points below; intervals outside
+    its domain are first cut by `domain`.
     """
+
+    inflections: ClassVar[tuple[float, ...]] = ()  # where f' has its local extremes
+    turning: ClassVar[tuple[float, ...]] = ()  # where f has its local extremes
 
     @property
     def bounded(self) -> bool:
@@ -46,81 +50,156 @@ class Univariate(Operator):
     def splittable(self) -> bool:
         return True
 
-    def stationary(self, slope: Tensor) -> tuple[Tensor, ...]:
-        """Points x with f'(x) = slope, anything (finite) where there is none; not differentiated."""
+    def derivative(self, x: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def stationary(self, slope: Tensor, interval: Interval, below: bool) -> tuple[Tensor, ...]:
+        """Points where f(x) - slope * x may have its least (`below`) or largest value inside the interval.
+
+        Anything (finite) where there is none, or outside the interval; not differentiated.
+        """
+        raise NotImplementedError
+
+    def domain(self, interval: Interval) -> Interval:
+        """The part of the interval on which f is defined."""
+        return interval
+
+    def interval(self, *arguments: Interval) -> Interval:
+        """Exact: the extremes lie at the ends or at turning points."""
+        lower, upper = self.domain(arguments[0])
+        values = [self.forward(lower), self.forward(upper)]
+        values += [self.forward(torch.clamp(torch.full_like(lower, x), lower, upper)) for x in self.turning]
+        if not self.turning:
+            return Interval(*values) if self.rising(arguments[0]) else Interval(values[1], values[0])
+        return Interval(smallest(values), largest(values))
+
+    def rising(self, interval: Interval) -> bool:
+        """Whether a function without turning points grows."""
+        return True
 
     def derivative_range(self, interval: Interval) -> Interval:
         """Smallest and largest derivative on the interval: slopes beyond it never help."""
-        raise NotImplementedError
+        lower, upper = self.domain(interval)
+        values = [self.derivative(lower), self.derivative(upper)]
+        values += [self.derivative(torch.clamp(torch.full_like(lower, x), lower, upper)) for x in self.inflections]
+        return Interval(smallest(values), largest(values))
 
-    def interval(self, *arguments: Interval) -> Interval:
-        """For non-decreasing functions."""
-        return Interval(self.forward(arguments[0].lower), self.forward(arguments[0].upper))
-
-    def candidates(self, slope: Tensor, interval: Interval) -> list[Tensor]:
-        """Points of the interval among which f(x) - slope * x takes its extremes."""
+    def touching(self, slope: Tensor, interval: Interval, below: bool) -> tuple[Tensor, Tensor]:
+        """Where f(x) - slope * x is least (`below`) or largest on the interval, and that value."""
         lower, upper = interval
         with torch.no_grad():
-            inner = [torch.clamp(x, lower, upper) for x in self.stationary(slope)]
-        return [lower.expand_as(slope), upper.expand_as(slope), *inner]
+            where = lower.expand_as(slope)
+            best = self.forward(lower) - slope * lower
+            for x in (upper, *(torch.clamp(x, lower, upper) for x in self.stationary(slope, interval, below))):
+                value = self.forward(x) - slope * x
+                better = value < best if below else value > best
+                where = torch.where(better, x, where)
+                best = torch.minimum(best, value) if below else torch.maximum(best, value)
+        return where, best
 
     def offset(self, slope: Tensor, interval: Interval, below: bool) -> Tensor:
         """Exact minimum (`below`) or maximum of f(x) - slope * x over the interval."""
-        points = self.candidates(slope, interval)
-        values = [self.forward(x) - slope * x for x in points]
-        best = values[0]
-        for value in values[1:]:
-            best = torch.minimum(best, value) if below else torch.maximum(best, value)
-        return best
-
-    def touching(self, slope: Tensor, interval: Interval, below: bool) -> Tensor:
-        """A point where the line of this slope touches f from below (or above)."""
-        points = self.candidates(slope, interval)
-        where, best = points[0], self.forward(points[0]) - slope * points[0]
-        for x in points[1:]:
-            value = self.forward(x) - slope * x
-            better = value < best if below else value > best
-            where, best = torch.where(better, x, where), torch.where(better, value, best)
-        return where
+        lower, upper = interval
+        x, best = self.touching(slope.detach(), Interval(lower.detach(), upper.detach()), below)
+        if lower.requires_grad or upper.requires_grad:
+            x = torch.where(x == lower, lower, torch.where(x == upper, upper, x))
+            return self.forward(x) - slope * x
+        # Only the slope may have a gradient: that of the offset is -x.
+        return best - (slope - slope.detach()) * x if slope.requires_grad else best
 
     @torch.no_grad()
     def least_area_slope(self, interval: Interval, below: bool) -> Tensor:
-        """Slope of the envelope's tangent at the middle of the interval."""
-        low, high = self.derivative_range(interval)
-        middle = (interval.lower + interval.upper) / 2
-        for _ in range(BISECTIONS):
-            slope = (low + high) / 2
-            right = self.touching(slope, interval, below) > middle
-            # The convex envelope's slope grows to the right, the concave one's falls.
-            too_large = right if below else ~right
-            low, high = torch.where(too_large, low, slope), torch.where(too_large, slope, high)
-        return (low + high) / 2
+        """Slope of the envelope's tangent at the middle of the interval.
+
+        Where the tangent of f there does not support it, the middle lies under a straight part of
+        the envelope, from `left` to `right`: chords and the points that touch below them converge to it.
+        """
+        lower, upper = interval
+        middle = (lower + upper) / 2
+        tangent = self.derivative(middle)
+        at_middle = self.forward(middle) - tangent * middle
+        x, best = self.touching(tangent, interval, below)
+        tolerance = 8 * torch.finfo(best.dtype).eps * (best.abs() + (tangent * middle).abs())
+        supports = (at_middle - best if below else best - at_middle) <= tolerance
+        left, right = lower, upper
+        for step in range(ENVELOPE_STEPS):
+            left, right = torch.where(x <= middle, x, left), torch.where(x >= middle, x, right)
+            slope = self.chord_slope(left, right, tangent)
+            if step < ENVELOPE_STEPS - 1:
+                x, _ = self.touching(slope, interval, below)
+        return torch.where(supports, tangent, slope)
+
+    def chord_slope(self, left: Tensor, right: Tensor, otherwise: Tensor) -> Tensor:
+        """(f(right) - f(left)) / (right - left), `otherwise` where they coincide."""
+        width = right - left
+        apart = width > 0
+        return torch.where(apart, (self.forward(right) - self.forward(left)) / torch.where(apart, width, 1), otherwise)
 
     def default_slopes(self, *intervals: Interval) -> Slopes:
-        interval = intervals[0]
+        interval = self.domain(Interval(intervals[0].lower.detach(), intervals[0].upper.detach()))
         return Slopes(
             self.least_area_slope(interval, below=True).unsqueeze(1),
             self.least_area_slope(interval, below=False).unsqueeze(1),
         )
 
-    def slope_range(self, *intervals: Interval) -> tuple[Slopes, Slopes]:
+    def slope_range(self, *intervals: Interval) -> tuple[Slopes, Slopes] | None:
         low, high = (bound.unsqueeze(1) for bound in self.derivative_range(intervals[0]))
         return Slopes(low, low), Slopes(high, high)
 
     def gaps(self, interval: Interval, slopes: Slopes | None) -> tuple[Tensor, Tensor]:
-        lower, upper = self.default_slopes(interval) if slopes is None else slopes
-        wide = Interval(interval.lower.unsqueeze(1), interval.upper.unsqueeze(1))
-        below = self.offset(lower, wide, False) - self.offset(lower, wide, True)
-        return below, self.offset(upper, wide, False) - self.offset(upper, wide, True)
+        lower, lower_offset, upper, upper_offset, _ = self.lines(interval, slopes)
+        wide = self.wide(interval)
+        return self.offset(lower, wide, False) - lower_offset, upper_offset - self.offset(upper, wide, True)
+
+    def wide(self, interval: Interval) -> Interval:
+        """The interval with a dimension for rows, within the domain."""
+        lower, upper = self.domain(interval)
+        return Interval(lower.unsqueeze(1), upper.unsqueeze(1))
 
     def lines(self, interval: Interval, slopes: Slopes | None) -> Lines:
         lower, upper = self.default_slopes(interval) if slopes is None else slopes
-        wide = Interval(interval.lower.unsqueeze(1), interval.upper.unsqueeze(1))
-        return Lines(lower, self.offset(lower, wide, True), upper, self.offset(upper, wide, False))
+        wide = self.wide(interval)
+        lines = Lines(lower, self.offset(lower, wide, True), upper, self.offset(upper, wide, False))
+        return self.repaired(lines, interval)
+
+    def repaired(self, lines: Lines, interval: Interval) -> Lines:
+        """The same lines, but constants from the interval where an end or a line is not finite."""
+        parts = (*(end.unsqueeze(1) for end in interval), *lines[:4])
+        if all_finite(parts):
+            return lines
+        usable = torch.isfinite(parts[0])
+        for part in parts[1:]:
+            usable = usable & torch.isfinite(part)
+        low, high = (end.unsqueeze(1) for end in self.interval(interval))
+        low = torch.where(torch.isnan(low), -torch.inf, low)
+        high = torch.where(torch.isnan(high), torch.inf, high)
+        return Lines(
+            torch.where(usable, lines.lower, 0), torch.where(usable, lines.lower_offset, low),
+            torch.where(usable, lines.upper, 0), torch.where(usable, lines.upper_offset, high), False,
+        )  # fmt: skip
 
     def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
         return lines_backward(rows, self.lines(intervals[0], slopes))
 
     def compose(self, forms: tuple[LinearForms, ...], intervals: tuple[Interval, ...]) -> LinearForms:
         return lines_compose(forms[0], self.lines(intervals[0], None))
+
+
+def all_finite(values: tuple[Tensor, ...]) -> bool:
+    """Whether all entries are finite (a sum that overflows counts as not finite)."""
+    with torch.no_grad():
+        return bool(torch.isfinite(torch.stack([value.sum() for value in values]).sum()))
+
+
+def smallest(values: list[Tensor]) -> Tensor:
+    result = values[0]
+    for value in values[1:]:
+        result = torch.minimum(result, value)
+    return result
+
+
+def largest(values: list[Tensor]) -> Tensor:
+    result = values[0]
+    for value in values[1:]:
+        result = torch.maximum(result, value)
+    return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from lirpa_verify.load.nodes import activation, elementwise, indexing, layer, reduction, shape
+from lirpa_verify.load.nodes import activation, elementwise, indexing, layer, quantize, recurrent, reduction, shape
 from lirpa_verify.load.nodes.node import Node, NodeFunction
 
 OPERATORS: Mapping[str, NodeFunction] = MappingProxyType(
@@ -16,6 +16,8 @@ OPERATORS: Mapping[str, NodeFunction] = MappingProxyType(
         **reduction.OPERATORS,
         **shape.OPERATORS,
         **indexing.OPERATORS,
+        **recurrent.OPERATORS,
+        **quantize.OPERATORS,
     }
 )
 

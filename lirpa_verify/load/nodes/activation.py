@@ -146,10 +146,12 @@ def _per_channel(value: Tensor, rank: int) -> Tensor:
 
 def _lp_normalization(node: Node, x: Tensor) -> Tensor:
     axis = node.get("axis", -1)
-    size = torch.sum(torch.abs(x), axis, keepdim=True) if node.get("p", 2) == 1 else torch.sqrt(
-        torch.sum(x * x, axis, keepdim=True)
+    size = (
+        torch.sum(torch.abs(x), axis, keepdim=True)
+        if node.get("p", 2) == 1
+        else torch.sqrt(torch.sum(x * x, axis, keepdim=True))
     )
-    return x / size
+    return x / torch.clamp(size, min=torch.finfo(x.dtype).tiny)  # a vector of zeros stays one
 
 
 def _shrink(node: Node, x: Tensor) -> Tensor:

@@ -53,6 +53,14 @@ def _modulo(node: Node, a: Tensor, b: Tensor) -> Tensor:
     return torch.fmod(a, b) if node.get("fmod", 0) else torch.remainder(a, b)
 
 
+def _maximum(node: Node, *values: Tensor) -> Tensor:
+    if len(values) == 2 and values[0].is_floating_point():
+        for x, other in (values, values[::-1]):
+            if other.dim() <= x.dim() and node.number(other) == 0:
+                return torch.relu(x)
+    return reduce(torch.maximum, values)
+
+
 def _mean(node: Node, *values: Tensor) -> Tensor:
     return reduce(torch.add, values) / len(values)
 
@@ -102,6 +110,12 @@ def _dropout(node: Node, x: Tensor, ratio: Tensor | None = None, training: Tenso
     return (x, torch.ones(x.shape, dtype=torch.bool))[: max(len(node.outputs), 1)]
 
 
+# Operators of one argument that torch has under the same name, in lower case.
+_SAME_NAME = (
+    *("Neg", "Abs", "Sqrt", "Exp", "Log", "Reciprocal", "Floor", "Ceil", "Round", "Sign", "Erf", "Sigmoid", "Tanh"),
+    *("Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh"),
+)
+
 OPERATORS: Mapping[str, NodeFunction] = MappingProxyType(
     {
         "Add": _binary(torch.add),
@@ -111,7 +125,7 @@ OPERATORS: Mapping[str, NodeFunction] = MappingProxyType(
         "Pow": _power,
         "Mod": _modulo,
         "Sum": _variadic(torch.add),
-        "Max": _variadic(torch.maximum),
+        "Max": _maximum,
         "Min": _variadic(torch.minimum),
         "Mean": _mean,
         "Clip": _clip,
@@ -135,12 +149,6 @@ OPERATORS: Mapping[str, NodeFunction] = MappingProxyType(
         "IsNaN": _unary(torch.isnan),
         "Identity": _identity,
         "Dropout": _dropout,
-        **{
-            name: _unary(getattr(torch, name.lower()))
-            for name in (
-                "Neg Abs Sqrt Exp Log Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh "
-                "Floor Ceil Round Sign Erf Sigmoid Tanh"
-            ).split()
-        },
+        **{name: _unary(getattr(torch, name.lower())) for name in _SAME_NAME},
     }
 )

@@ -30,8 +30,8 @@ def _slice_node(
         for i, dim in enumerate(dims):
             x = _moving_window(node, x, starts.reshape(-1)[i : i + 1], ends.reshape(-1)[i : i + 1], dim, strides[i])
         return x
-    first = node.get("starts") if starts is None else node.integers(starts, "starts")
-    last = node.get("ends") if ends is None else node.integers(ends, "ends")
+    first = node.get("starts") if starts is None else node.integers(starts, "starts") or []
+    last = node.get("ends") if ends is None else node.integers(ends, "ends") or []
     for start, end, dim, step in zip(first, last, dims, strides, strict=True):
         x = _slice_axis(x, start, end, dim % x.dim(), step)
     return x
@@ -119,9 +119,10 @@ def _scatter_nd(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tens
 
 def _flat_index(indices: Tensor, sizes: torch.Size) -> Tensor:
     """Row-major numbers of the places that the last dimension of `indices` names."""
-    flat: Any = 0
+    flat = torch.zeros(indices.shape[:-1], dtype=torch.int64)
     for i, size in enumerate(sizes):
-        flat = flat * size + _wrapped(torch.select(indices, -1, i), size)
+        place = _wrapped(torch.select(indices, -1, i), size)
+        flat = place if i == 0 else flat * size + place
     return flat
 
 

@@ -152,7 +152,9 @@ def _average_pool(node: Node, x: Tensor) -> Tensor:
         return mean
     # The share of each window that lies on the input, by the same pooling of ones.
     ones = torch.ones((1, 1, *x.shape[2:]), dtype=x.dtype)
-    share: Tensor = pool(F.pad(ones, _torch_pads(window.begin, window.end)), window.kernel, window.strides, 0, window.ceil)
+    share: Tensor = pool(
+        F.pad(ones, _torch_pads(window.begin, window.end)), window.kernel, window.strides, 0, window.ceil
+    )
     return mean * (1 / share)
 
 

@@ -70,7 +70,7 @@ def _extreme_index(function: Callable[..., Tensor]) -> NodeFunction:
     def run(node: Node, x: Tensor) -> Tensor:
         axis, keep = node.get("axis", 0), bool(node.get("keepdims", 1))
         if node.get("select_last_index", 0):
-            return x.shape[axis] - 1 - function(torch.flip(x, [axis]), axis, keep)
+            return torch.sub(x.shape[axis] - 1, function(torch.flip(x, [axis]), axis, keep))
         return function(x, axis, keep)
 
     return run

@@ -175,7 +175,10 @@ def _depth_to_space(node: Node, x: Tensor) -> Tensor:
 def _space_to_depth(node: Node, x: Tensor) -> Tensor:
     n, c, h, w = x.shape
     b = node.get("blocksize")
-    return x.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4).reshape(n, c * b**2, h // b, w // b)
+    blocks = x.reshape(n, c, h // b, b, w // b, b)
+    if node.get("mode", "DCR") == "CRD":
+        return blocks.permute(0, 1, 3, 5, 2, 4).reshape(n, c * b**2, h // b, w // b)
+    return blocks.permute(0, 3, 5, 1, 2, 4).reshape(n, c * b**2, h // b, w // b)
 
 
 OPERATORS: Mapping[str, NodeFunction] = MappingProxyType(

@@ -1,0 +1,169 @@
+"""Lowering rules of comparisons, logic, choices, casts and varying indices."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.errors import UnsupportedOperator
+from lirpa_verify.graph.building import broadcast, combined, listed, nonlinear, operand, over_groups, product, scaled, shape_of
+from lirpa_verify.graph.lower import Builder, Rule, Symbol, as_float, operator_name
+from lirpa_verify.load.recording import Call
+from lirpa_verify.operators.base import Operator
+from lirpa_verify.operators.constant import Constant
+from lirpa_verify.operators.discrete import ArgMax, Compare, Lookup, Truncate
+from lirpa_verify.operators.maximum import Maximum
+from lirpa_verify.operators.rearrange import Expand, Gather, Permute, Reshape
+from lirpa_verify.operators.sign import Sign, Threshold
+from lirpa_verify.operators.staircase import Staircase
+from lirpa_verify.operators.where import Where
+
+INTEGER = Truncate | Compare | ArgMax | Staircase | Sign
+MOVING = Reshape | Permute | Expand | Gather
+
+
+def compare(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    name, shape = operator_name(call), shape_of(call)
+    x, y = (operand(b, value, shape) for value in args[:2])
+    if name in ("gt", "ge"):
+        x, y, name = y, x, {"gt": "lt", "ge": "le"}[name]
+    if name == "ne":
+        return negation(b, nonlinear(b, Compare("eq"), [x, y]))
+    return nonlinear(b, Compare(name), [x, y])  # type: ignore[arg-type]
+
+
+def negation(b: Builder, x: Symbol) -> Symbol:
+    return scaled(b, x, -1.0, 1.0)
+
+
+def truth(b: Builder, value: Symbol | Tensor | float, shape: tuple[int, ...]) -> Symbol:
+    """0 or 1 for whether a value differs from 0."""
+    x = operand(b, value, shape)
+    if isinstance(b.nodes[x.node].operator, Compare):
+        return x
+    return negation(b, nonlinear(b, Compare("eq"), [x, operand(b, 0.0, shape)]))
+
+
+def logic(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """and, or, xor, not of truth values; their McCormick planes are exact hulls."""
+    name, shape = operator_name(call).removeprefix("logical_").removeprefix("bitwise_"), shape_of(call)
+    spec = call.outputs[0]
+    if spec is not None and spec.dtype != torch.bool:
+        raise UnsupportedOperator(call.op, call.label, "bits of integers")
+    x = truth(b, args[0], shape)
+    if name == "not":
+        return negation(b, x)
+    y = truth(b, args[1], shape)
+    both = product(b, x, y)
+    if name == "and":
+        return both
+    return combined(b, combined(b, x, y), both, -1.0 if name == "or" else -2.0)
+
+
+def some(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """any and all."""
+    dimensions = listed(args[1]) if len(args) > 1 else []
+    x = truth(b, args[0], args[0].shape)
+    if operator_name(call) == "any":
+        return over_groups(b, Maximum(), x, dimensions, shape_of(call))
+    return negation(b, over_groups(b, Maximum(), negation(b, x), dimensions, shape_of(call)))
+
+
+def where(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    condition, x, y = args
+    shape = shape_of(call)
+    if not isinstance(condition, Symbol):
+        mask = as_float(condition != 0)
+        chosen, other = scaled(b, operand(b, x, shape), mask), scaled(b, operand(b, y, shape), 1 - mask)
+        return combined(b, chosen, other)
+    jump = thresholded(b, condition, x, y)
+    if jump is not None and condition.shape == shape:
+        return jump
+    return nonlinear(b, Where(), [truth(b, condition, shape), operand(b, x, shape), operand(b, y, shape)])
+
+
+def thresholded(b: Builder, condition: Symbol, x: Any, y: Any) -> Symbol | None:
+    """``x where x > limit else value`` with numbers is a function of x alone."""
+    node = b.nodes[condition.node]
+    if node.operator != Compare("lt") or not isinstance(x, Symbol) or isinstance(y, Symbol) or node.arguments[1] != x.node:
+        return None
+    limit = b.nodes[node.arguments[0]].operator
+    values = as_float(y).unique()
+    if not isinstance(limit, Constant) or len(limit.value.unique()) != 1 or len(values) != 1:
+        return None
+    return nonlinear(b, Threshold(float(limit.value.reshape(-1)[0]), float(values[0])), [x])
+
+
+def cast(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """A cast to an integer type cuts the fraction off; one to bool asks whether the value is 0."""
+    x, dtype = args[0], call.kwargs.get("dtype")
+    if dtype is None or dtype.is_floating_point or is_integer(b, x.node):
+        return truth(b, x, x.shape) if dtype == torch.bool else x
+    return truth(b, x, x.shape) if dtype == torch.bool else nonlinear(b, Truncate(), [x])
+
+
+def is_integer(b: Builder, node: int) -> bool:
+    """Whether a node's values are integers whatever the input."""
+    operator: Operator = b.nodes[node].operator
+    if isinstance(operator, MOVING):
+        return is_integer(b, b.nodes[node].arguments[0])
+    return isinstance(operator, INTEGER)
+
+
+def index_select(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """Rows of a constant table by a varying index."""
+    table, dimension, index = args
+    if isinstance(table, Symbol):
+        raise UnsupportedOperator(call.op, call.label, "both the values and the index depend on the input")
+    dimension %= max(1, table.dim())
+    front = as_float(table).movedim(dimension, 0) if table.dim() else as_float(table).reshape(1)
+    index = b.reshape(index, (math.prod(index.shape),))
+    flat = front.reshape(front.shape[0], -1)
+    picked = b.add(Lookup(flat), [index], (index.shape[0], flat.shape[1]))
+    shape = (index.shape[0], *front.shape[1:])
+    order = (*range(1, dimension + 1), 0, *range(dimension + 1, len(shape)))
+    unfolded = b.reshape(picked, shape)
+    moved = unfolded if dimension == 0 else b.add(Permute(order), [unfolded], tuple(shape[d] for d in order))
+    return b.reshape(moved, shape_of(call))
+
+
+def scatter(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """``base[index[k]] = source[k]`` along a dimension with varying indices: one choice after the other."""
+    base, dimension, index, source = args
+    shape = shape_of(call)
+    dimension %= len(shape)
+    if not isinstance(index, Symbol):
+        raise UnsupportedOperator(call.op, call.label, "values that depend on the input")
+    rest = tuple(n for d, n in enumerate(shape) if d != dimension)
+    if tuple(n for d, n in enumerate(index.shape) if d != dimension) != rest:
+        raise UnsupportedOperator(call.op, call.label, "an index smaller than the result")
+    source = source if isinstance(source, Symbol) else as_float(source).expand(index.shape)
+    result = operand(b, base, shape)
+    place = as_float(torch.arange(shape[dimension])).reshape(-1, *[1] * (len(shape) - 1 - dimension)).expand(shape)
+    places = b.constant(place.contiguous())
+    for k in range(index.shape[dimension]):
+        hit = nonlinear(b, Compare("eq"), [broadcast(b, sliced(b, index, dimension, k), shape), places])
+        value = sliced(b, source, dimension, k) if isinstance(source, Symbol) else source.narrow(dimension, k, 1)
+        result = nonlinear(b, Where(), [hit, operand(b, value, shape), result])
+    return result
+
+
+def sliced(b: Builder, x: Symbol, dimension: int, k: int) -> Symbol:
+    """Entry k along a dimension, which is kept."""
+    numbers = torch.arange(math.prod(x.shape)).reshape(x.shape).narrow(dimension, k, 1)
+    return b.add(Gather(numbers.reshape(-1), x.shape, tuple(numbers.shape)), [x], tuple(numbers.shape))
+
+
+DISCRETE_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), compare),
+    **dict.fromkeys(("logical_and", "logical_or", "logical_xor", "logical_not"), logic),
+    **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"), logic),
+    **dict.fromkeys(("any", "all"), some),
+    "where": where,
+    "_to_copy": cast,
+}
+
+

@@ -1,0 +1,202 @@
+"""Lowering rules of ATen calls on groups of entries: softmax, normalisation, norms, extremes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.errors import UnsupportedOperator
+from lirpa_verify.graph.building import (
+    along,
+    argument,
+    broadcast,
+    combined,
+    listed,
+    mean_over,
+    nonlinear,
+    over_groups,
+    product,
+    scaled,
+    shape_of,
+)
+from lirpa_verify.graph.lower import Builder, Rule, Symbol, operator_name
+from lirpa_verify.load.recording import Call
+from lirpa_verify.operators.absolute import Absolute
+from lirpa_verify.operators.discrete import ArgMax, Sort
+from lirpa_verify.operators.log_sum_exp import LogSumExp
+from lirpa_verify.operators.maximum import Maximum
+from lirpa_verify.operators.power import EvenPower, RealPower, power
+from lirpa_verify.operators.rearrange import Gather, Sum
+from lirpa_verify.operators.softmax import Softmax
+
+
+def softmax(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    return along(b, Softmax(), args[0], args[1])
+
+
+def log_softmax(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    x: Symbol = args[0]
+    kept = tuple(1 if d == args[1] % len(x.shape) else n for d, n in enumerate(x.shape))
+    total = over_groups(b, LogSumExp(), x, [args[1]], kept)
+    return combined(b, x, broadcast(b, total, x.shape), -1.0)
+
+
+def log_sum_exp(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    return over_groups(b, LogSumExp(), args[0], listed(args[1]), shape_of(call))
+
+
+def extreme(b: Builder, call: Call, args: list[Any]) -> Symbol | tuple[Symbol | None, ...]:
+    """amax, amin, and max, min of one argument, with arg-max where a dimension is given."""
+    name, x = operator_name(call), args[0]
+    sign = 1.0 if name in ("amax", "max") else -1.0
+    if name in ("max", "min") and len(args) > 1 and isinstance(args[1], Symbol):
+        raise UnsupportedOperator(call.op, call.label)
+    dimensions = listed(argument(call, args, 1, "dim", None))
+    turned = x if sign == 1 else scaled(b, x, -1.0)
+    best = over_groups(b, Maximum(), turned, dimensions, shape_of(call))
+    value = best if sign == 1 else scaled(b, best, -1.0)
+    if name in ("amax", "amin") or not dimensions:
+        return value
+    return value, over_groups(b, ArgMax(), turned, dimensions, shape_of(call, 1))
+
+
+def arg_extreme(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    turned = args[0] if operator_name(call) == "argmax" else scaled(b, args[0], -1.0)
+    return over_groups(b, ArgMax(), turned, listed(argument(call, args, 1, "dim", None)), shape_of(call))
+
+
+def sort(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, ...]:
+    """Sorted values; the places are not known."""
+    stable = call.op.endswith(".stable")
+    dimension = int(argument(call, args, 2 if stable else 1, "dim", -1))
+    descending = bool(argument(call, args, 3 if stable else 2, "descending", False))
+    return along(b, Sort(descending), args[0], dimension), None
+
+
+def top(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, ...]:
+    """The first entries of the sorted values; for a single one also its place."""
+    x, count, dimension = args[0], int(args[1]), int(argument(call, args, 2, "dim", -1))
+    largest = bool(argument(call, args, 3, "largest", True))
+    turned = x if largest else scaled(b, x, -1.0)
+    if count == 1:
+        best = over_groups(b, Maximum(), turned, [dimension], shape_of(call))
+        place = over_groups(b, ArgMax(), turned, [dimension], shape_of(call, 1))
+        return best if largest else scaled(b, best, -1.0), place
+    ordered = along(b, Sort(largest), x, dimension)
+    numbers = range_like(x.shape).narrow(dimension, 0, count)
+    return b.add(Gather(numbers.reshape(-1), x.shape, shape_of(call)), [ordered], shape_of(call)), None
+
+
+def range_like(shape: tuple[int, ...]) -> Tensor:
+    return torch.arange(math.prod(shape)).reshape(shape)
+
+
+def reduce_product(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """A balanced tree of products."""
+    x: Symbol = args[0]
+    rank = len(x.shape)
+    dimensions = listed(argument(call, args, 1, "dim", None)) or list(range(rank))
+    if len(dimensions) > 1:
+        x, dimensions = b.reshape(x, (math.prod(x.shape),)), [0]
+    dimension = dimensions[0] % len(x.shape) if x.shape else 0
+    numbers = range_like(x.shape)
+    parts = []
+    for i in range(x.shape[dimension] if x.shape else 0):
+        index = numbers.select(dimension, i)
+        parts.append(b.add(Gather(index.reshape(-1), x.shape, tuple(index.shape)), [x], tuple(index.shape)))
+    while len(parts) > 1:
+        paired = [product(b, u, v) for u, v in zip(parts[::2], parts[1::2], strict=False)]
+        parts = paired + parts[2 * len(paired) :]
+    return b.reshape(parts[0] if parts else x, shape_of(call))
+
+
+def total(b: Builder, x: Symbol, dimensions: list[int], shape: tuple[int, ...]) -> Symbol:
+    rank = len(x.shape)
+    wanted = tuple(sorted({d % rank for d in dimensions})) if dimensions else tuple(range(rank))
+    kept = tuple(1 if d in wanted else n for d, n in enumerate(x.shape))
+    return b.reshape(b.add(Sum(x.shape, wanted, True), [x], kept) if wanted else x, shape)
+
+
+def norm(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """linalg_vector_norm and norm: the p-norm over dimensions."""
+    x, shape = args[0], shape_of(call)
+    order = argument(call, args, 1, "ord", 2)
+    order = 2.0 if order is None else float(order)
+    dimensions = listed(argument(call, args, 2, "dim", None))
+    size = nonlinear(b, Absolute(), [x])
+    if order == math.inf:
+        return over_groups(b, Maximum(), size, dimensions, shape)
+    if order == -math.inf:
+        return scaled(b, over_groups(b, Maximum(), scaled(b, size, -1.0), dimensions, shape), -1.0)
+    if order == 1:
+        return total(b, size, dimensions, shape)
+    if order == 2:
+        return nonlinear(b, RealPower(0.5), [total(b, nonlinear(b, EvenPower(2), [x]), dimensions, shape)])
+    if order <= 1:
+        raise UnsupportedOperator(call.op, call.label, f"a norm of order {order}")
+    return nonlinear(b, power(1 / order), [total(b, nonlinear(b, power(order), [size]), dimensions, shape)])
+
+
+def variance(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """var and std with `correction`."""
+    x: Symbol = args[0]
+    rank = len(x.shape)
+    dimensions = listed(argument(call, args, 1, "dim", None)) or list(range(rank))
+    wanted = tuple(sorted({d % rank for d in dimensions}))
+    correction = call.kwargs.get("correction", 1)
+    count = math.prod(x.shape[d] for d in wanted)
+    centred, spread = centred_and_variance(b, x, wanted)
+    value = scaled(b, spread, count / (count - (1 if correction is None else float(correction))))
+    value = b.reshape(value, shape_of(call))
+    return value if operator_name(call) == "var" else nonlinear(b, RealPower(0.5), [value])
+
+
+def centred_and_variance(b: Builder, x: Symbol, dimensions: tuple[int, ...]) -> tuple[Symbol, Symbol]:
+    """x less its mean, and the mean of the squares of that (dimensions kept)."""
+    centred = combined(b, x, broadcast(b, mean_over(b, x, dimensions), x.shape), -1.0)
+    return centred, mean_over(b, nonlinear(b, EvenPower(2), [centred]), dimensions)
+
+
+def normalised(b: Builder, x: Symbol, dimensions: tuple[int, ...], epsilon: float) -> tuple[Symbol, Symbol, Symbol]:
+    """(x - mean) / sqrt(variance + epsilon), the mean, and the reciprocal deviation."""
+    centred, spread = centred_and_variance(b, x, dimensions)
+    rate = nonlinear(b, RealPower(-0.5), [scaled(b, spread, None, epsilon)])
+    return product(b, centred, broadcast(b, rate, x.shape)), mean_over(b, x, dimensions), rate
+
+
+def layer_norm(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, ...]:
+    x, shape, weight, bias, epsilon = args
+    rank = len(x.shape)
+    y, mean, rate = normalised(b, x, tuple(range(rank - len(shape), rank)), float(epsilon))
+    if weight is not None or bias is not None:
+        y = scaled(b, y, weight, bias)
+    return y, mean, rate
+
+
+def group_norm(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, ...]:
+    x, weight, bias, batch, channels, _, groups, epsilon = args
+    y, _, _ = normalised(b, b.reshape(x, (batch, groups, math.prod(x.shape) // (batch * groups))), (2,), float(epsilon))
+    y = b.reshape(y, x.shape)
+    column = (channels, *[1] * (len(x.shape) - 2))
+    if weight is not None or bias is not None:
+        y = scaled(b, y, None if weight is None else weight.reshape(column), None if bias is None else bias.reshape(column))
+    return y, None, None
+
+
+GROUP_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("_softmax", "_safe_softmax", "softmax"), softmax),
+    **dict.fromkeys(("_log_softmax", "log_softmax"), log_softmax),
+    **dict.fromkeys(("amax", "amin", "max", "min"), extreme),
+    **dict.fromkeys(("argmax", "argmin"), arg_extreme),
+    **dict.fromkeys(("linalg_vector_norm", "norm"), norm),
+    **dict.fromkeys(("var", "std"), variance),
+    "logsumexp": log_sum_exp,
+    "sort": sort,
+    "topk": top,
+    "prod": reduce_product,
+    "native_layer_norm": layer_norm,
+    "native_group_norm": group_norm,
+}

@@ -1,0 +1,129 @@
+"""Operators bounded by their interval alone: comparisons, truncation, arg-max, sorting, look-ups.
+
+Their values jump, so no linear part is kept; where the intervals of the arguments decide the value,
+the bound is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.operators.base import Backward, Interval, LinearForms, Operator, Slopes, flat
+
+
+@dataclass(frozen=True)
+class Discrete(Operator):
+    """A subclass gives `forward` and `interval`."""
+
+    @property
+    def bounded(self) -> bool:
+        return True
+
+    def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
+        return constant_backward(rows, self.interval(*intervals), intervals)
+
+    def compose(self, forms: tuple[LinearForms, ...], intervals: tuple[Interval, ...]) -> LinearForms:
+        lower, upper = self.interval(*intervals)
+        batch, inputs = forms[0].lower_weight.shape[:2]
+        weight = lower.new_zeros(batch, inputs, *lower.shape[1:])
+        lower, upper = (end.expand(batch, *end.shape[1:]) for end in (lower, upper))
+        return LinearForms(weight, lower, weight, upper)
+
+
+def constant_backward(rows: Tensor, interval: Interval, arguments: tuple[Interval, ...]) -> Backward:
+    """No linear part, only the interval of the result; a zero coefficient cancels an infinite end."""
+    lower, upper = (end.unsqueeze(1) for end in interval)
+    lower, upper = torch.where(torch.isnan(lower), -torch.inf, lower), torch.where(torch.isnan(upper), torch.inf, upper)
+    chosen = torch.where(rows > 0, lower, upper)
+    offset = torch.where(rows == 0, 0, rows * torch.where(rows == 0, 0, chosen))
+    zeros = tuple(rows.new_zeros(1, rows.shape[1], *a.lower.shape[1:]) for a in arguments)
+    return Backward(zeros, flat(offset).sum(2))
+
+
+@dataclass(frozen=True)
+class Truncate(Discrete):
+    """Rounding towards zero: the cast of a real number to an integer."""
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        return torch.trunc(arguments[0])
+
+    def interval(self, *arguments: Interval) -> Interval:
+        return Interval(*(torch.trunc(end) for end in arguments[0]))
+
+    def undecided(self, interval: Interval, position: int) -> Tensor:
+        return torch.trunc(interval.lower) < torch.trunc(interval.upper)
+
+
+@dataclass(frozen=True)
+class Compare(Discrete):
+    """``x < y``, ``x <= y`` or ``x == y`` as 0 or 1."""
+
+    kind: Literal["lt", "le", "eq"]
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        x, y = arguments
+        result = x < y if self.kind == "lt" else x <= y if self.kind == "le" else x == y
+        return result.to(x.dtype)
+
+    def interval(self, *arguments: Interval) -> Interval:
+        x, y = arguments
+        if self.kind == "lt":
+            never, always = x.lower >= y.upper, x.upper < y.lower
+        elif self.kind == "le":
+            never, always = x.lower > y.upper, x.upper <= y.lower
+        else:
+            never = (x.lower > y.upper) | (x.upper < y.lower)
+            always = (x.lower == x.upper) & (y.lower == y.upper) & (x.lower == y.lower)
+        return Interval(always.to(x.lower.dtype), (~never).to(x.lower.dtype))
+
+
+@dataclass(frozen=True)
+class ArgMax(Discrete):
+    """Index of the largest entry along the last dimension."""
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        return arguments[0].argmax(-1).to(arguments[0].dtype)
+
+    def interval(self, *arguments: Interval) -> Interval:
+        """The first and the last entry that can be the largest."""
+        lower, upper = arguments[0]
+        possible = upper >= lower.amax(-1, keepdim=True)
+        number = torch.arange(lower.shape[-1], dtype=lower.dtype, device=lower.device)
+        none = torch.isnan(lower).any(-1) | torch.isnan(upper).any(-1)
+        first = torch.where(possible, number, lower.shape[-1] - 1).amin(-1)
+        last = torch.where(possible, number, 0).amax(-1)
+        return Interval(torch.where(none, 0, first), torch.where(none, lower.shape[-1] - 1, last))
+
+
+@dataclass(frozen=True)
+class Sort(Discrete):
+    """The entries along the last dimension in order; the k-th is at least the k-th of the lower ends."""
+
+    descending: bool
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        return arguments[0].sort(-1, descending=self.descending).values
+
+    def interval(self, *arguments: Interval) -> Interval:
+        return Interval(*(self.forward(end) for end in arguments[0]))
+
+
+@dataclass(frozen=True)
+class Lookup(Discrete):
+    """Rows of a constant table, chosen by a varying index: (m,) to (m, columns)."""
+
+    table: Tensor  # (rows, columns)
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        return self.table[arguments[0].long().clamp(0, len(self.table) - 1)]
+
+    def interval(self, *arguments: Interval) -> Interval:
+        number = torch.arange(len(self.table), device=self.table.device)
+        possible = ((number >= arguments[0].lower.unsqueeze(-1)) & (number <= arguments[0].upper.unsqueeze(-1))).unsqueeze(-1)
+        lower = torch.where(possible, self.table, torch.inf).amin(-2)
+        upper = torch.where(possible, self.table, -torch.inf).amax(-2)
+        return Interval(torch.where(lower <= upper, lower, -torch.inf), torch.where(lower <= upper, upper, torch.inf))

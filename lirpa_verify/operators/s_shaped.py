@@ -1,0 +1,54 @@
+"""Functions like the logistic one: monotone, point symmetric about 0, their curvature changing sign there only.
+
+On [l, u] with l < 0 < u the convex envelope of a function that is convex left of 0 follows it up to
+a point d and then the line from d to the right end (arXiv:1811.00866). That line's slope is the
+largest of all chords from the convex part to the right end; the iteration of Dinkelbach for such
+ratios finds it with quadratic convergence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.operators.base import Interval, Slopes
+from lirpa_verify.operators.univariate import Univariate
+
+STEPS = 4
+
+
+@dataclass(frozen=True)
+class SShaped(Univariate):
+    """A subclass gives `forward`, `derivative` (even in x) and its inverse."""
+
+    convex_left: ClassVar[bool] = True  # and concave right of 0; False for the other way round
+    inflections: ClassVar[tuple[float, ...]] = (0.0,)
+
+    def inverse_derivative(self, slope: Tensor) -> Tensor:
+        """The x >= 0 with f'(x) = slope; any finite number where there is none."""
+        raise NotImplementedError
+
+    def stationary(self, slope: Tensor, interval: Interval, below: bool) -> tuple[Tensor, ...]:
+        x = self.inverse_derivative(slope)
+        return (-x if below == self.convex_left else x,)
+
+    @torch.no_grad()
+    def envelope_slope(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Slope at the middle of the envelope that follows f on the left and is straight towards `upper`."""
+        middle = (lower + upper) / 2
+        tangent = self.derivative(middle)
+        d = torch.maximum(torch.minimum(-upper / 2, middle), lower)
+        for _ in range(STEPS):
+            slope = self.chord_slope(d, upper, tangent)
+            d = torch.maximum(torch.minimum(-self.inverse_derivative(slope), upper), lower)
+        slope = self.chord_slope(d, upper, tangent)
+        return torch.where((upper <= 0) | (middle <= d), tangent, slope)
+
+    def default_slopes(self, *intervals: Interval) -> Slopes:
+        lower, upper = self.domain(Interval(intervals[0].lower.detach(), intervals[0].upper.detach()))
+        # By symmetry the other envelope is this one of the mirrored interval.
+        here, mirrored = self.envelope_slope(lower, upper).unsqueeze(1), self.envelope_slope(-upper, -lower).unsqueeze(1)
+        return Slopes(here, mirrored) if self.convex_left else Slopes(mirrored, here)

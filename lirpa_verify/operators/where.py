@@ -1,0 +1,51 @@
+"""A choice between two values by a condition that may vary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.operators.base import Backward, Interval, LinearForms, Operator, Slopes
+from lirpa_verify.operators.planes import Planes, planes_backward, planes_compose
+
+
+@dataclass(frozen=True)
+class Where(Operator):
+    """``a`` where the condition (0 or 1) holds, ``b`` elsewhere; exact where it is decided."""
+
+    @property
+    def bounded(self) -> bool:
+        return True
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        condition, a, b = arguments
+        return torch.where(condition != 0, a, b)
+
+    def interval(self, *arguments: Interval) -> Interval:
+        condition, a, b = arguments
+        yes, no = condition.lower > 0, condition.upper <= 0
+        lower = torch.where(yes, a.lower, torch.where(no, b.lower, torch.minimum(a.lower, b.lower)))
+        upper = torch.where(yes, a.upper, torch.where(no, b.upper, torch.maximum(a.upper, b.upper)))
+        return Interval(lower, upper)
+
+    def undecided(self, interval: Interval, position: int) -> Tensor:
+        if position == 0:
+            return (interval.lower <= 0) & (interval.upper > 0)
+        return interval.upper > interval.lower
+
+    def planes(self, intervals: tuple[Interval, ...]) -> Planes:
+        low, high = (end.unsqueeze(1) for end in self.interval(*intervals))
+        yes, no = (intervals[0].lower > 0).unsqueeze(1), (intervals[0].upper <= 0).unsqueeze(1)
+        slopes = torch.zeros_like(low), yes.to(low.dtype).expand_as(low), no.to(low.dtype).expand_as(low)
+        decided = yes | no
+        planes = Planes(slopes, torch.where(decided, 0, low), slopes, torch.where(decided, 0, high))
+        unbounded = torch.isinf(planes.lower_offset).any() | torch.isinf(planes.upper_offset).any()
+        return planes._replace(finite=False) if bool(unbounded) else planes
+
+    def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
+        return planes_backward(rows, self.planes(intervals))
+
+    def compose(self, forms: tuple[LinearForms, ...], intervals: tuple[Interval, ...]) -> LinearForms:
+        return planes_compose(forms, self.planes(intervals))

@@ -1,0 +1,417 @@
+"""Small ONNX models in all the forms that exporters write, each compared with onnxruntime (as loading itself does)."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from lirpa_verify.load import convert_model, load_recording
+from lirpa_verify.load.recording import Recording
+from lirpa_verify.load.replay import replay
+
+FLOAT, DOUBLE, INT64 = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
+
+
+def model(
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, list[Any]],
+    outputs: list[str],
+    constants: dict[str, Any] | None = None,
+    opset: int = 13,
+    kind: int = FLOAT,
+    output_kind: int | None = None,
+    constants_are_inputs: bool = False,
+) -> bytes:
+    """The bytes of a model; constants are float32 arrays where they are not numpy arrays already."""
+    arrays = {
+        name: numpy_helper.from_array(value if isinstance(value, np.ndarray) else np.array(value, np.float32), name)
+        for name, value in (constants or {}).items()
+    }
+    declared = [helper.make_tensor_value_info(name, kind, shape) for name, shape in inputs.items()]
+    if constants_are_inputs:
+        declared = [
+            *(helper.make_tensor_value_info(name, array.data_type, array.dims) for name, array in arrays.items()),
+            *declared,
+        ]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        declared,
+        [helper.make_tensor_value_info(name, output_kind or kind, None) for name in outputs],
+        list(arrays.values()),
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=min(4 + opset // 4, 8))
+    return made.SerializeToString()
+
+
+def converted(data: bytes) -> Recording:
+    """Convert (which compares with onnxruntime), and compare once more on inputs of our own."""
+    recording = convert_model(data, "test")
+    generator = torch.Generator().manual_seed(5)
+    inputs = [torch.randn(s.shape, generator=generator, dtype=torch.float64).to(s.dtype) for s in recording.inputs]
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    expected = session.run(None, {s.name: v.numpy() for s, v in zip(recording.inputs, inputs)})
+    for got, want, spec in zip(replay(recording, inputs), expected, recording.output_specs, strict=True):
+        assert tuple(got.shape) == want.shape == spec.shape
+        assert got.dtype == spec.dtype
+        np.testing.assert_allclose(got.numpy(), want, rtol=1e-4, atol=1e-5)
+    return recording
+
+
+def ops(recording: Recording) -> list[str]:
+    return [call.op for call in recording.calls]
+
+
+def rand(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape) + 1).standard_normal(shape).astype(np.float32)
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, dtype=np.int64)
+
+
+def node(op: str, inputs: str, outputs: str, **attributes: Any) -> onnx.NodeProto:
+    """`node("Add", "x w", "y")`; "-" is an omitted input."""
+    names = ["" if name == "-" else name for name in inputs.split()]
+    return helper.make_node(op, names, outputs.split(), **attributes)
+
+
+def test_a_plain_network_becomes_three_calls() -> None:
+    data = model(
+        [
+            node("Gemm", "x w1 b1", "h", transB=1),
+            node("Relu", "h", "r"),
+            node("Gemm", "r w2 b2", "y", alpha=0.5, beta=2.0),
+        ],
+        {"x": [1, 4]},
+        ["y"],
+        {"w1": rand(6, 4), "b1": rand(6), "w2": rand(6, 3), "b2": rand(3)},
+    )
+    recording = converted(data)
+    assert ops(recording) == ["aten.addmm.default", "aten.relu.default", "aten.addmm.default"]
+    assert recording.inputs[0].name == "x" and recording.output_specs[0].name == "y"
+    assert len(recording.constants) == 4
+    assert recording.meta["opset"] == "13"
+    assert [call.label for call in recording.calls] == ["h", "r", "y"]
+
+
+def test_constants_that_are_listed_as_inputs_are_not_inputs() -> None:
+    data = model([node("MatMul", "x w", "y")], {"x": [1, 3]}, ["y"], {"w": rand(3, 2)}, 8, constants_are_inputs=True)
+    assert [spec.name for spec in converted(data).inputs] == ["x"]
+
+
+@pytest.mark.parametrize("dimension", ["batch", None, 0])
+def test_dynamic_and_zero_dimensions_count_as_one(dimension: Any) -> None:
+    data = model([node("MatMul", "x w", "y")], {"x": [dimension, 3]}, ["y"], {"w": rand(3, 2)})
+    recording = convert_model(data, "test") if dimension == 0 else converted(data)
+    assert recording.inputs[0].shape == (1, 3)
+    assert recording.output_specs[0].shape == (1, 2)
+
+
+def test_several_inputs_and_outputs_keep_the_order_of_the_graph() -> None:
+    data = model(
+        [node("Split", "x", "p q", axis=1), node("Mul", "q b", "m"), node("Sub", "p a", "s")],
+        {"b": [1, 2], "x": [1, 4], "a": [1, 2]},
+        ["s", "q", "m"],
+    )
+    recording = converted(data)
+    assert [spec.name for spec in recording.inputs] == ["b", "x", "a"]
+    assert [spec.name for spec in recording.output_specs] == ["s", "q", "m"]
+
+
+def test_outputs_may_be_inputs_or_constants_and_the_same_value_twice() -> None:
+    data = model(
+        [node("Identity", "x", "same"), node("Identity", "c", "constant"), node("Relu", "x", "y")],
+        {"x": [2]},
+        ["same", "constant", "y"],
+        {"c": [1.0, 2.0]},
+    )
+    assert ops(converted(data)) == ["aten.relu.default"]
+
+
+def test_an_output_of_rank_0() -> None:
+    data = model([node("ReduceSum", "x", "y", keepdims=0)], {"x": [2, 3]}, ["y"])
+    assert converted(data).output_specs[0].shape == ()
+
+
+def test_float64() -> None:
+    data = model(
+        [node("MatMul", "x w", "h"), node("Tanh", "h", "y")],
+        {"x": [1, 3]},
+        ["y"],
+        {"w": rand(3, 2).astype(np.float64)},
+        kind=DOUBLE,
+    )
+    assert converted(data).output_specs[0].dtype == torch.float64
+
+
+def test_nhwc_input_and_reshape_of_computed_shape() -> None:
+    data = model(
+        [
+            node("Transpose", "x", "t", perm=[0, 3, 1, 2]),
+            node("Conv", "t w", "c", auto_pad="SAME_UPPER", strides=[2, 2]),
+            node("Shape", "c", "shape"),
+            node("Gather", "shape zero", "batch"),
+            node("Unsqueeze", "batch axis", "batch1"),
+            node("Concat", "batch1 minus", "target", axis=0),
+            node("Reshape", "c target", "y"),
+        ],
+        {"x": ["n", 7, 6, 3]},
+        ["y"],
+        {"w": rand(4, 3, 3, 3), "zero": np.array(0), "axis": ints(0), "minus": ints(-1)},
+    )
+    recording = converted(data)
+    assert ops(recording) == [
+        "aten.permute.default",
+        "aten.constant_pad_nd.default",
+        "aten.convolution.default",
+        "aten.view.default",
+    ]
+    assert recording.calls[-1].args[1] == recording.output_specs[0].shape  # no -1 left
+
+
+OLD_FORMS = {
+    "dropout 7": (7, [node("Dropout", "x", "y", ratio=0.3)]),
+    "upsample 7": (7, [node("Upsample", "x", "y", scales=[1.0, 1.0, 2.0, 3.0])]),
+    "upsample 9": (9, [node("Upsample", "x scales", "y", mode="nearest")]),
+    "batch norm 7": (7, [node("BatchNormalization", "x v1 v2 v1 v3", "y", epsilon=0.01)]),
+    "batch norm 9": (9, [node("BatchNormalization", "x v1 v2 v1 v3", "y")]),
+    "clip 6": (6, [node("Clip", "x", "y", min=-0.5, max=0.25)]),
+    "clip 11": (11, [node("Clip", "x low high", "y")]),
+    "clip, only the upper limit": (12, [node("Clip", "x - high", "y")]),
+    "pad 2": (8, [node("Pad", "x", "y", pads=[0, 0, 1, 2, 0, 0, 0, 1], value=0.5)]),
+    "pad 11": (11, [node("Pad", "x pads fill", "y")]),
+    "pad 11 reflect": (11, [node("Pad", "x pads", "y", mode="reflect")]),
+    "pad 11 edge": (11, [node("Pad", "x pads", "y", mode="edge")]),
+    "slice 1": (8, [node("Slice", "x", "y", axes=[2, -1], starts=[1, -3], ends=[100, -1])]),
+    "slice 10 backwards": (10, [node("Slice", "x last first axes3 minus", "y")]),
+    "squeeze 1": (8, [node("Unsqueeze", "x", "u", axes=[0, 2]), node("Squeeze", "u", "y", axes=[0])]),
+    "softmax 8": (8, [node("Softmax", "x", "y", axis=2)]),
+    "softmax 13": (13, [node("Softmax", "x", "y", axis=2)]),
+    "reduce sum 11": (11, [node("ReduceSum", "x", "y", axes=[-1, 1], keepdims=0)]),
+    "reduce mean 18": (18, [node("ReduceMean", "x axes3", "y", keepdims=1)]),
+    "reduce max": (13, [node("ReduceMax", "x", "y", axes=[1, 2])]),
+    "split 2": (8, [node("Split", "x", "p q", axis=2, split=[1, 3]), node("Neg", "q", "y")]),
+    "split 18": (18, [node("Split", "x", "p q r", axis=3, num_outputs=3), node("Neg", "r", "y")]),
+    "resize 10": (10, [node("Resize", "x scales", "y", mode="nearest")]),
+    "resize 13 sizes": (13, [node("Resize", "x - - sizes", "y", mode="linear")]),
+    "resize 13": (
+        13,
+        [
+            node(
+                "Resize",
+                "x - scales",
+                "y",
+                mode="nearest",
+                coordinate_transformation_mode="half_pixel",
+                nearest_mode="round_prefer_ceil",
+            )
+        ],
+    ),
+    "average pool": (8, [node("AveragePool", "x", "y", kernel_shape=[2, 2], pads=[1, 0, 0, 1])]),
+    "average pool, pads counted": (
+        10,
+        [node("AveragePool", "x", "y", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1)],
+    ),
+    "max pool": (8, [node("MaxPool", "x", "y", kernel_shape=[2, 3], pads=[0, 2, 1, 0], strides=[2, 1])]),
+    "max pool ceil": (12, [node("MaxPool", "x", "y", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)]),
+    "max pool same": (12, [node("MaxPool", "x", "y", kernel_shape=[2, 2], auto_pad="SAME_LOWER", strides=[2, 2])]),
+    "global pools": (
+        8,
+        [node("GlobalAveragePool", "x", "a"), node("GlobalMaxPool", "x", "b"), node("Sub", "a b", "y")],
+    ),
+    "transposed convolution": (
+        11,
+        [
+            node(
+                "ConvTranspose",
+                "x k v4",
+                "y",
+                strides=[2, 2],
+                pads=[1, 1, 1, 1],
+                output_padding=[1, 1],
+                dilations=[1, 2],
+            )
+        ],
+    ),
+    "transposed convolution, uneven": (
+        11,
+        [node("ConvTranspose", "x k", "y", strides=[2, 2], pads=[0, 1, 1, 0])],
+    ),
+    "grouped convolution": (11, [node("Conv", "x g v3", "y", group=3, pads=[1, 0, 0, 1])]),
+    "prelu": (9, [node("PRelu", "x slopes", "y")]),
+    "leaky relu": (6, [node("LeakyRelu", "x", "y", alpha=0.1)]),
+    "elu, selu": (6, [node("Elu", "x", "e", alpha=0.7), node("Selu", "e", "y")]),
+    "hard sigmoid": (6, [node("HardSigmoid", "x", "y")]),
+    "layer norm 17": (17, [node("LayerNormalization", "x n n", "y", axis=-1)]),
+    "instance norm": (8, [node("InstanceNormalization", "x v1 v2", "y")]),
+    "lrn (through onnx2torch)": (13, [node("LRN", "x", "y", size=3)]),
+    "gelu 20": (20, [node("Gelu", "x", "y", approximate="tanh")]),
+    "min, max, mean, sum": (
+        8,
+        [node("Max", "x low", "a"), node("Min", "a high x", "b"), node("Mean", "a b", "c"), node("Sum", "a b c", "y")],
+    ),
+    "where": (9, [node("Less", "x high", "c"), node("Where", "c x low", "y")]),
+    "expand, tile": (8, [node("Expand", "x wide", "e"), node("Tile", "e reps", "y")]),
+    "gather": (11, [node("Gather", "x picks", "y", axis=2)]),
+    "gather nd": (12, [node("GatherND", "x places", "y")]),
+    "scatter nd": (11, [node("ScatterND", "x places updates", "y")]),
+    "einsum": (12, [node("Einsum", "x", "y", equation="nchw->nhc")]),
+    "pow": (13, [node("Pow", "x two", "y")]),
+    "depth and space": (13, [node("SpaceToDepth", "x", "d", blocksize=2), node("DepthToSpace", "d", "y", blocksize=2)]),
+    "quantised": (13, [node("QuantizeLinear", "x scale zp", "q"), node("DequantizeLinear", "q scale zp", "y")]),
+    "cast there and back": (13, [node("Cast", "x", "i", to=INT64), node("Cast", "i", "y", to=FLOAT)]),
+    "compare and cast": (13, [node("Greater", "x low", "c"), node("Cast", "c", "y", to=FLOAT)]),
+    "cumulative sum": (14, [node("CumSum", "x axis0", "y", reverse=1)]),
+}
+OLD_CONSTANTS: dict[str, Any] = {
+    "scales": [1.0, 1.0, 2.0, 2.0],
+    "sizes": ints(1, 3, 7, 5),
+    "v1": rand(3),
+    "v2": rand(3) + 0.5,
+    "v3": np.abs(rand(3)) + 0.1,
+    "v4": rand(2),
+    "low": np.float32(-0.5).reshape(()),
+    "high": np.float32(0.25).reshape(()),
+    "pads": ints(0, 0, 1, 2, 0, 0, 0, 1),
+    "fill": np.float32(0.5).reshape(()),
+    "last": ints(10),
+    "first": ints(-100),
+    "axes3": ints(3),
+    "axis0": np.array(2),
+    "minus": ints(-2),
+    "k": rand(3, 2, 3, 3),
+    "g": rand(3, 1, 2, 2),
+    "slopes": rand(3, 1, 1),
+    "n": rand(6),
+    "wide": ints(2, 1, 1, 1),
+    "reps": ints(1, 2, 1, 1),
+    "picks": ints(3, 0, -1),
+    "places": np.array([[0, 1], [0, -1]]),
+    "updates": rand(2, 4, 6),
+    "two": [2.0],
+    "scale": np.float32(0.05).reshape(()),
+    "zp": np.array(3, np.uint8),
+}
+
+
+@pytest.mark.parametrize("form", OLD_FORMS)
+def test_operator(form: str) -> None:
+    opset, nodes = OLD_FORMS[form]
+    used = {name for entry in nodes for name in entry.input}
+    constants = {name: value for name, value in OLD_CONSTANTS.items() if name in used}
+    converted(model(nodes, {"x": [1, 3, 4, 6]}, ["y"], constants, opset))
+
+
+def test_one_hot_of_argmax() -> None:
+    data = model(
+        [node("ArgMax", "x", "i", axis=1, keepdims=0), node("OneHot", "i depth values", "y", axis=1)],
+        {"x": [1, 5]},
+        ["y"],
+        {"depth": np.array(5), "values": [0.0, 1.0]},
+    )
+    converted(data)
+
+
+def test_limits_of_clip_that_depend_on_the_input() -> None:
+    data = model([node("Clip", "x low high", "y")], {"x": [3], "low": [], "high": []}, ["y"])
+    assert ops(convert_model(data, "test")) == ["aten.maximum.default", "aten.minimum.default"]
+
+
+def test_a_window_at_a_place_that_the_input_decides() -> None:
+    data = model(
+        [
+            node("Cast", "x", "p", to=INT64),
+            node("Add", "p two", "q"),
+            node("Slice", "data p q axis", "y"),
+        ],
+        {"x": [1]},
+        ["y"],
+        {"two": ints(2), "data": rand(6, 3), "axis": ints(0)},
+    )
+    recording = convert_model(data, "test")
+    table = torch.from_numpy(rand(6, 3))
+    torch.testing.assert_close(replay(recording, [torch.tensor([3.7])])[0], table[3:5])
+    with pytest.raises((IndexError, RuntimeError), match="index"):
+        replay(recording, [torch.tensor([5.0])])  # the window leaves the table
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_recurrent(op: str, direction: str) -> None:
+    gates, both = {"LSTM": 4, "GRU": 3, "RNN": 1}[op], 2 if direction == "bidirectional" else 1
+    attributes = {"linear_before_reset": 1} if op == "GRU" else {}
+    data = model(
+        [node(op, "x w r b", "y h", hidden_size=3, direction=direction, **attributes)],
+        {"x": [4, 1, 2]},
+        ["y", "h"],
+        {"w": rand(both, gates * 3, 2), "r": rand(both, gates * 3, 3), "b": rand(both, gates * 6)},
+        14,
+    )
+    converted(data)
+
+
+def test_if_and_loop_with_constant_conditions() -> None:
+    then = helper.make_graph([node("Neg", "x", "t")], "then", [], [helper.make_tensor_value_info("t", FLOAT, None)])
+    other = helper.make_graph([node("Abs", "x", "o")], "else", [], [helper.make_tensor_value_info("o", FLOAT, None)])
+    body = helper.make_graph(
+        [node("Add", "v x", "next"), node("Identity", "c", "more"), node("Identity", "next", "scan")],
+        "body",
+        [
+            helper.make_tensor_value_info("i", INT64, []),
+            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("more", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", FLOAT, None),
+            helper.make_tensor_value_info("scan", FLOAT, None),
+        ],
+    )
+    data = model(
+        [
+            helper.make_node("If", ["yes"], ["branch"], then_branch=then, else_branch=other),
+            helper.make_node("Loop", ["three", "", "branch"], ["y", "all"], body=body),
+        ],
+        {"x": [2]},
+        ["y", "all"],
+        {"yes": np.array(False), "three": np.array(3)},
+        16,
+    )
+    assert ops(converted(data)) == ["aten.abs.default", *["aten.add.Tensor"] * 3, "aten.stack.default"]
+
+
+def test_functions_of_the_model_and_of_the_standard_are_expanded() -> None:
+    data = model([node("Attention", "x x x", "y", q_num_heads=2, kv_num_heads=2)], {"x": [1, 3, 4]}, ["y"], opset=23)
+    proto = onnx.load_model_from_string(data)
+    proto.ir_version = 10
+    recording = converted(proto.SerializeToString())
+    assert "aten._softmax.default" in ops(recording)
+
+
+def test_files_plain_and_packed(tmp_path: Path) -> None:
+    data = model([node("Relu", "x", "y")], {"x": [2]}, ["y"])
+    (tmp_path / "plain.onnx").write_bytes(data)
+    (tmp_path / "packed.onnx.gz").write_bytes(gzip.compress(data))
+    (tmp_path / "misnamed.onnx").write_bytes(gzip.compress(data))
+    for name in ("plain.onnx", "packed.onnx", "packed.onnx.gz", "misnamed.onnx"):
+        assert ops(load_recording(tmp_path / name, use_cache=False)) == ["aten.relu.default"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["misnamed.onnx", "packed.onnx.gz", "plain.onnx"]
+
+
+def test_replay_in_double_precision() -> None:
+    data = model([node("Gemm", "x w b", "y")], {"x": [1, 3]}, ["y"], {"w": rand(3, 2), "b": rand(2)})
+    recording = converted(data)
+    x = torch.randn(1, 3, dtype=torch.float64)
+    (y,) = replay(recording, [x], torch.float64)
+    assert y.dtype == torch.float64
+    exact = x.numpy() @ rand(3, 2).astype(np.float64) + rand(2).astype(np.float64)
+    np.testing.assert_allclose(y.numpy(), exact, rtol=1e-12)
