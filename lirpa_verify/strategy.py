@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.attack.gradient import Attack
-from lirpa_verify.bounds.crown import backward, one_hot_rows
+from lirpa_verify.bounds.crown import backward, one_hot_rows, with_negated
 from lirpa_verify.bounds.intermediate import Method, bound_nodes
 from lirpa_verify.bounds.rounding import intersect, outward
 from lirpa_verify.deadline import Deadline
@@ -181,7 +181,7 @@ def output_ranges(
     if method != "ibp":
         parts = []
         for index in torch.arange(graph.n_outputs).split(256):
-            rows = one_hot_rows(index, graph.nodes[-1].shape, box.lower)
+            rows = with_negated(one_hot_rows(index, graph.nodes[-1].shape, box.lower))
             bound = backward(graph, {graph.output: rows}, dict(enumerate(values))).lower(box)[0]
             parts.append(torch.stack([bound[: len(index)], -bound[len(index) :]]))
         lower, upper = torch.cat(parts, 1).unsqueeze(1)

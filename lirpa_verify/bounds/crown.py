@@ -8,14 +8,14 @@ gathered on the way, is a linear function of the input below the wanted quantity
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from lirpa_verify.graph.graph import Graph
-from lirpa_verify.operators.base import Interval, Slopes, pair
+from lirpa_verify.operators.base import Interval, Slopes, pair, zero_offset
 from lirpa_verify.operators.constant import Constant
 
 
@@ -37,6 +37,53 @@ class LinearBound:
         return torch.where(self.weight > 0, box.lower.unsqueeze(1), box.upper.unsqueeze(1))
 
 
+@dataclass(frozen=True)
+class Pushed:
+    """Coefficients that arrived where they were to stop, with the offset gathered on the way."""
+
+    coefficients: dict[int, Tensor]  # per node (batch or 1, rows, *node)
+    offset: Tensor  # (batch or 1, rows)
+    watched: dict[int, Tensor]
+
+
+def push(
+    graph: Graph,
+    start: Mapping[int, Tensor],
+    intervals: Mapping[int, Interval],
+    slopes: Mapping[int, Slopes],
+    stop: Callable[[int], bool],
+    watch: Collection[int] = (),
+    extra: Mapping[int, Tensor] | None = None,
+) -> Pushed:
+    """Pushes coefficients towards the input, as far as nodes where to stop (the input always is one)."""
+    pending, arrived = dict(start), {}
+    offset: Tensor | float = 0.0
+    watched: dict[int, Tensor] = {}
+    for i in range(max(pending), -1, -1):
+        rows = pending.pop(i, None)
+        if extra and i in extra:
+            rows = extra[i] if rows is None else rows + extra[i]
+        if rows is None:
+            continue
+        if i in watch:
+            watched[i] = rows
+        node = graph.nodes[i]
+        if i == 0 or stop(i):
+            arrived[i] = rows
+            continue
+        if isinstance(node.operator, Constant):
+            offset = offset + pair(rows, node.operator.value)
+            continue
+        needed = tuple(intervals[a] for a in node.arguments) if node.operator.bounded else ()
+        below = node.operator.backward(rows, needed, slopes.get(i))
+        offset = offset + below.offset
+        for argument, coefficients in zip(node.arguments, below.coefficients, strict=True):
+            pending[argument] = pending[argument] + coefficients if argument in pending else coefficients
+    if not isinstance(offset, Tensor):
+        offset = zero_offset(next(iter(start.values())))
+    return Pushed(arrived, offset, watched)
+
+
 def backward(
     graph: Graph,
     start: Mapping[int, Tensor],
@@ -55,40 +102,21 @@ def backward(
         watch: nodes whose coefficients the result keeps.
         extra: coefficients ``(batch, rows, *node)`` to add at nodes on the way (multipliers of constraints).
     """
-    pending = dict(start)
-    offset: Tensor | float = 0.0
-    watched: dict[int, Tensor] = {}
-    slopes = slopes or {}
-    for i in range(max(pending), 0, -1):
-        rows = pending.pop(i, None)
-        if extra and i in extra:
-            rows = extra[i] if rows is None else rows + extra[i]
-        if rows is None:
-            continue
-        if i in watch:
-            watched[i] = rows
-        node = graph.nodes[i]
-        if isinstance(node.operator, Constant):
-            offset = offset + pair(rows, node.operator.value)
-            continue
-        needed = tuple(intervals[a] for a in node.arguments) if node.operator.bounded else ()
-        below = node.operator.backward(rows, needed, slopes.get(i))
-        offset = offset + below.offset
-        for argument, coefficients in zip(node.arguments, below.coefficients, strict=True):
-            pending[argument] = pending[argument] + coefficients if argument in pending else coefficients
-    any_rows = next(iter(start.values()))
-    weight = pending.get(0)
+    pushed = push(graph, start, intervals, slopes or {}, lambda i: False, watch, extra)
+    weight = pushed.coefficients.get(0)
     if weight is None:  # nothing below depends on the input
-        weight = any_rows.new_zeros(1, any_rows.shape[1], graph.n_inputs)
-    if not isinstance(offset, Tensor):
-        offset = weight.new_zeros(weight.shape[:2])
-    return LinearBound(weight, offset, watched)
+        rows = next(iter(start.values()))
+        weight = rows.new_zeros(1, rows.shape[1], graph.n_inputs)
+    return LinearBound(weight, pushed.offset, pushed.watched)
 
 
 def one_hot_rows(index: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Rows that pick single entries of a node, for upper bounds negated too: (1, 2 k, *node)."""
-    rows = like.new_zeros(2 * len(index), math.prod(shape))
-    count = torch.arange(len(index), device=index.device)
-    rows[count, index] = 1
-    rows[count + len(index), index] = -1
+    """Rows that pick single entries of a node: (1, k, *node)."""
+    rows = like.new_zeros(len(index), math.prod(shape))
+    rows[torch.arange(len(index), device=index.device), index] = 1
     return rows.reshape(1, -1, *shape)
+
+
+def with_negated(rows: Tensor) -> Tensor:
+    """The rows and their negatives, whose lower bounds are the upper bounds: (batch, 2 k, *node)."""
+    return torch.cat([rows, -rows], 1)

@@ -8,14 +8,14 @@ already exact are left alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lirpa_verify.bounds.crown import backward, one_hot_rows
+from lirpa_verify.bounds.crown import Pushed, backward, one_hot_rows, push, with_negated
 from lirpa_verify.bounds.forward import concretise, forms_step, input_forms
 from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.rounding import intersect, outward
@@ -23,7 +23,8 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval, Slopes
 
 Method = Literal["ibp", "forward", "crown"]
-CHUNK_BYTES = 2**26  # of coefficients alive at one node in a backward pass
+CHUNK_BYTES = 2**25  # of coefficients alive at one node in a backward pass
+PAIR_COST = 1.5  # a row with relaxations of its own costs this much more than one that shares them
 
 
 def bound_nodes(
@@ -72,33 +73,81 @@ def bound_nodes(
 def tighten(
     graph: Graph, i: int, box: Interval, value: Interval, values: list[Interval], slopes: Mapping[int, Slopes]
 ) -> Interval:
-    """Intersects the bounds of node i with backward bounds of its undecided entries."""
-    index = undecided_entries(graph, i, value)
-    if len(index) == 0:
+    """Intersects the bounds of node i with backward bounds of its undecided entries.
+
+    Boxes of a batch differ in what is undecided. Either all boxes get the rows that any of them
+    wants, or every pair of box and entry is a sub-batch of its own, whichever is less work.
+    """
+    mask = undecided_entries(graph, i, value).expand(box.lower.shape[0], -1)
+    union = mask.any(0).nonzero().flatten()
+    if len(union) == 0:
         return value
-    batch = box.lower.shape[0]
-    lower, upper = value.lower.expand(batch, *graph.nodes[i].shape), value.upper.expand(batch, *graph.nodes[i].shape)
-    lower, upper = lower.flatten(1).clone(), upper.flatten(1).clone()
-    for part in index.split(max(1, rows_per_chunk(graph, i, batch, box.lower.element_size()) // 2)):
-        rows = one_hot_rows(part, graph.nodes[i].shape, box.lower)
-        bound = backward(graph, {i: rows}, dict(enumerate(values)), slopes).lower(box)
-        below, above = bound[:, : len(part)], -bound[:, len(part) :]
-        found = intersect(Interval(lower[:, part], upper[:, part]), outward(Interval(below, above)))
-        lower[:, part], upper[:, part] = found
-    return Interval(lower.unflatten(1, graph.nodes[i].shape), upper.unflatten(1, graph.nodes[i].shape))
+    batch, shape = box.lower.shape[0], graph.nodes[i].shape
+    lower, upper = (end.expand(batch, *shape).flatten(1).clone() for end in value)
+    start = push(graph, {i: one_hot_rows(union, shape, box.lower)}, {}, {}, lambda a: graph.nodes[a].operator.bounded)
+    work = Work(graph, i, box, values, slopes, start)
+    if PAIR_COST * int(mask.sum()) < batch * len(union):
+        place = torch.zeros_like(mask[0], dtype=torch.int64).index_copy(0, union, torch.arange(len(union), device=union.device))
+        for pairs in mask.nonzero().split(max(1, rows_per_chunk(graph, i, 1, box.lower.element_size()) // 2)):
+            who, entry = pairs.unbind(1)
+            below, above = work.bound_pairs(who, place[entry])
+            lower[who, entry] = torch.fmax(lower[who, entry], below)
+            upper[who, entry] = torch.fmin(upper[who, entry], above)
+    else:
+        for part in torch.arange(len(union), device=union.device).split(
+            max(1, rows_per_chunk(graph, i, batch, box.lower.element_size()) // 2)
+        ):
+            below, above = work.bound_all(part)
+            entry = union[part]
+            lower[:, entry] = torch.fmax(lower[:, entry], below)
+            upper[:, entry] = torch.fmin(upper[:, entry], above)
+    return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))
+
+
+@dataclass(frozen=True)
+class Work:
+    """Backward bounds of entries of node i, their coefficients already pushed through what is linear below it."""
+
+    graph: Graph
+    i: int
+    box: Interval
+    values: list[Interval]
+    slopes: Mapping[int, Slopes]
+    start: Pushed  # (1, wanted entries, *node)
+
+    def bound_all(self, part: Tensor) -> Interval:
+        """Bounds of some of the wanted entries in every box: (batch, entries)."""
+        start = {a: with_negated(rows[:, part]) for a, rows in self.start.coefficients.items()}
+        bound = backward(self.graph, start, dict(enumerate(self.values)), self.slopes).lower(self.box)
+        offset = self.start.offset[:, part]
+        return outward(Interval(bound[:, : len(part)] + offset, offset - bound[:, len(part) :]))
+
+    def bound_pairs(self, who: Tensor, which: Tensor) -> Interval:
+        """Bounds of one wanted entry in one box, for pairs of them: (pairs,)."""
+
+        def rows_of(t: Tensor) -> Tensor:
+            return t if t.shape[0] == 1 else t[who]
+
+        start = {a: with_negated(rows[0, which].unsqueeze(1)) for a, rows in self.start.coefficients.items()}
+        needed = {a for below in self.graph.ancestors[self.i] for a in self.graph.nodes[below].arguments}
+        needed &= set(self.graph.bounded)
+        intervals = {a: Interval(rows_of(self.values[a].lower), rows_of(self.values[a].upper)) for a in needed}
+        slopes = {a: Slopes(rows_of(s.lower), rows_of(s.upper)) for a, s in self.slopes.items()}
+        box = Interval(self.box.lower[who], self.box.upper[who])
+        bound = backward(self.graph, start, intervals, slopes).lower(box)
+        offset = self.start.offset[0, which]
+        return outward(Interval(bound[:, 0] + offset, offset - bound[:, 1]))
 
 
 def undecided_entries(graph: Graph, i: int, value: Interval) -> Tensor:
-    """Flat indices of the entries of node i that some nonlinear user wants tighter, in any box of the batch."""
-    mask = torch.zeros(math.prod(graph.nodes[i].shape), dtype=torch.bool, device=value.lower.device)
+    """(batch or 1, entries): the entries of node i that some nonlinear user wants tighter."""
+    mask = torch.zeros_like(value.lower, dtype=torch.bool)
     for user in graph.users[i]:
         node = graph.nodes[user]
-        if not node.operator.bounded:
-            continue
         for position, argument in enumerate(node.arguments):
-            if argument == i:
-                mask |= node.operator.undecided(value, position).flatten(1).any(0)
-    return mask.nonzero().flatten()
+            if argument == i and node.operator.bounded:
+                mask |= node.operator.undecided(value, position)
+    return mask.reshape(len(mask), -1)
 
 
 def rows_per_chunk(graph: Graph, i: int, batch: int, element: int) -> int:

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.errors import UnsupportedOperator
-from lirpa_verify.graph.building import broadcast, combined, listed, nonlinear, operand, over_groups, product, scaled, shape_of
+from lirpa_verify.graph.building import (
+    broadcast,
+    combined,
+    listed,
+    nonlinear,
+    operand,
+    over_groups,
+    product,
+    scaled,
+    shape_of,
+)
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, as_float, operator_name
 from lirpa_verify.load.recording import Call
 from lirpa_verify.operators.base import Operator

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.errors import UnsupportedOperator
-from lirpa_verify.graph.building import argument, broadcast, combined, nonlinear, operand, product, relu, scaled, shape_of
+from lirpa_verify.graph.building import (
+    argument,
+    broadcast,
+    combined,
+    nonlinear,
+    operand,
+    product,
+    relu,
+    scaled,
+    shape_of,
+)
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, as_float, operator_name
 from lirpa_verify.graph.recognise import gated, softsign
 from lirpa_verify.load.recording import Call

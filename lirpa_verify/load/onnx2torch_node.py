@@ -26,8 +26,10 @@ def has_converter(op: str, domain: str, opset: int) -> bool:
     return _converter(op, domain, opset) is not None
 
 
-def run_with_onnx2torch(node: Node, proto: onnx.NodeProto, values: Sequence[torch.Tensor | None]) -> Any:
+def run_with_onnx2torch(node: Node, proto: onnx.NodeProto | None, values: Sequence[torch.Tensor | None]) -> Any:
     """Convert the node and run it on its inputs."""
+    if proto is None:
+        raise node.unsupported("it has no converter")
     import_onnx2torch()
     from onnx2torch.onnx_graph import OnnxGraph
 

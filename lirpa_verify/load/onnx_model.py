@@ -11,6 +11,7 @@ import torch
 from onnx import numpy_helper
 
 from lirpa_verify.errors import ModelError, UnsupportedOperator
+from lirpa_verify.load.nodes import OPERATORS
 from lirpa_verify.load.nodes.types import known_type, to_torch
 from lirpa_verify.load.onnx_functions import inline_functions
 from lirpa_verify.load.recording import TensorSpec
@@ -36,7 +37,7 @@ class OnnxNode:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
-    proto: onnx.NodeProto
+    proto: onnx.NodeProto | None  # kept only for operators that onnx2torch converts
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,11 @@ def _node(proto: onnx.NodeProto, name: str, position: int) -> OnnxNode:
     label = proto.name or next(filter(None, proto.output), "") or f"{proto.op_type}_{position}"
     domain = "" if proto.domain in _DEFAULT_DOMAINS else proto.domain
     attributes = {entry.name: _attribute(entry, name, label) for entry in proto.attribute}
-    return OnnxNode(proto.op_type, label, domain, tuple(proto.input), tuple(proto.output), attributes, proto)
+    kept = None
+    if domain or proto.op_type not in OPERATORS:
+        kept = onnx.NodeProto()  # a copy: the node itself would keep the whole file in memory
+        kept.CopyFrom(proto)
+    return OnnxNode(proto.op_type, label, domain, tuple(proto.input), tuple(proto.output), attributes, kept)
 
 
 def _attribute(proto: onnx.AttributeProto, name: str, label: str) -> Any:

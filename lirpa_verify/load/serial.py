@@ -40,15 +40,16 @@ class NotSerial(ValueError):
     """The recording holds something that has no serial form, or the bytes are not a recording."""
 
 
-def to_bytes(recording: Recording) -> bytes:
+def to_bytes(recording: Recording) -> bytearray:
     """The serial form of a recording."""
-    arrays, places, offset = [], [], 0
+    arrays: list[memoryview] = []
+    places: list[tuple[str, list[int], int, int]] = []
+    offset = 0
     for constant in recording.constants:
-        raw = constant.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        places.append([_dtype_name(constant.dtype), list(constant.shape), offset, len(raw)])
-        padding = -len(raw) % _ALIGNMENT
-        arrays.append(raw + bytes(padding))
-        offset += len(raw) + padding
+        raw = constant.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        places.append((_dtype_name(constant.dtype), list(constant.shape), offset, len(raw)))
+        arrays.append(raw)  # a view: the weights are copied once, into the result
+        offset += len(raw) + -len(raw) % _ALIGNMENT
     content = {
         "inputs": [_spec(value) for value in recording.inputs],
         "outputs": [_encode(value) for value in recording.outputs],
@@ -68,8 +69,14 @@ def to_bytes(recording: Recording) -> bytes:
     }
     header = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
     header += b" " * (-(len(header) + _PREFIX.size) % _ALIGNMENT)
-    body = b"".join((struct.pack("<Q", len(header)), header, *arrays))
-    return _MAGIC + struct.pack("<I", zlib.crc32(body)) + body
+    result = bytearray(_PREFIX.size + len(header) + offset)
+    start = _PREFIX.size + len(header)
+    result[_PREFIX.size : start] = header
+    for (_, _, place, size), raw in zip(places, arrays, strict=True):
+        result[start + place : start + place + size] = raw
+    _PREFIX.pack_into(result, 0, _MAGIC, 0, len(header))
+    _PREFIX.pack_into(result, 0, _MAGIC, zlib.crc32(memoryview(result)[_CHECKED_FROM:]), len(header))
+    return result
 
 
 def from_bytes(data: bytearray) -> Recording:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lirpa_verify.operators.base import Interval, Lines, Slopes
+from lirpa_verify.operators.base import Interval, Slopes
 from lirpa_verify.operators.univariate import Univariate
 
 
