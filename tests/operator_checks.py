@@ -43,7 +43,7 @@ def random_slopes(generator: torch.Generator, operator: Operator, intervals: tup
         return None
     parts = []
     for low, high in zip(*limits, strict=True):
-        low, high = (end.expand(-1, rows, *end.shape[2:]) for end in (low, high))
+        low, high = (end.repeat(1, rows, *[1] * (end.dim() - 2)) for end in (low, high))
         share = torch.rand(low.shape, generator=generator, dtype=torch.float64).to(low)
         parts.append(low + (share * 1.4 - 0.2).clamp(0, 1) * (high - low))
     return Slopes(*parts)

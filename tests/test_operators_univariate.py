@@ -38,7 +38,7 @@ EVERYWHERE = (-math.inf, math.inf)
 FUNCTIONS: list[tuple[Univariate | ReLU, tuple[float, float]]] = [
     (ReLU(), EVERYWHERE), (ReLU(0.1), EVERYWHERE), (Sigmoid(), EVERYWHERE), (Tanh(), EVERYWHERE), (Arctangent(), EVERYWHERE),
     (Erf(), EVERYWHERE), (Softsign(), EVERYWHERE), (InverseHyperbolicSine(), EVERYWHERE), (HyperbolicSine(), (-9, 9)),
-    (HyperbolicCosine(), (-9, 9)), (Arcsine(), (-1, 1)), (InverseHyperbolicTangent(), (-0.999, 0.999)),
+    (HyperbolicCosine(), (-9, 9)), (Arcsine(), (-0.9999, 0.9999)), (InverseHyperbolicTangent(), (-0.999, 0.999)),
     (InverseHyperbolicCosine(), (1, math.inf)), (Exponential(), (-60, 9)), (Softplus(), EVERYWHERE),
     (Logarithm(), (1e-3, math.inf)), (EvenPower(2), EVERYWHERE), (EvenPower(4), EVERYWHERE), (OddPower(3), EVERYWHERE),
     (OddPower(5), EVERYWHERE), (NegativePower(1), (0.05, math.inf)), (NegativePower(1), (-math.inf, -0.05)),

@@ -197,6 +197,12 @@ def flat(values: Tensor, leading: int = 2) -> Tensor:
     return values.reshape(*values.shape[:leading], -1)
 
 
+def all_finite(values: tuple[Tensor, ...]) -> bool:
+    """Whether all entries are finite (a sum that overflows counts as not finite)."""
+    with torch.no_grad():
+        return bool(torch.isfinite(torch.stack([value.sum() for value in values]).sum()))
+
+
 def contract(rows: Tensor, offsets: Tensor, finite: bool = True) -> Tensor:
     """Sums coefficients times offsets over the node: (batch, rows, *node) twice -> (batch, rows).
 

@@ -27,6 +27,10 @@ class Curved(Univariate):
         """Mask of the intervals without a pole; None where f has none."""
         return None
 
+    def tangency(self, point: Tensor) -> Tensor:
+        """The point moved to where f' is finite; the tangent holds on the whole domain, so it may leave the interval."""
+        return point
+
     def default_slopes(self, *intervals: Interval) -> Slopes:
         """The tangent at the middle encloses the least area."""
         lower, upper = self.domain(intervals[0])
@@ -39,14 +43,14 @@ class Curved(Univariate):
 
     def tangent(self, interval: Interval, slopes: Slopes | None) -> tuple[Tensor, Tensor]:
         """Slope and offset, (batch, rows or 1, *node) each."""
-        point = (self.default_slopes(interval) if slopes is None else slopes).lower
+        point = self.tangency((self.default_slopes(interval) if slopes is None else slopes).lower)
         slope = self.derivative(point)
         return slope, self.forward(point) - slope * point
 
     def chord(self, interval: Interval, convex: bool | Tensor) -> tuple[Tensor, Tensor]:
         """Slope and offset of the line through both ends, (batch, 1, *node)."""
         lower, upper = self.wide(interval)
-        slope = self.chord_slope(lower, upper, self.derivative(lower))
+        slope = self.chord_slope(lower, upper, self.derivative(self.tangency(lower)))
         ends = self.forward(lower) - slope * lower, self.forward(upper) - slope * upper  # equal but for rounding
         return slope, choose(convex, torch.maximum(*ends), torch.minimum(*ends))
 

@@ -53,5 +53,8 @@ class Logarithm(Curved):
     def domain(self, interval: Interval) -> Interval:
         return Interval(interval.lower.clamp(min=0), interval.upper)
 
+    def tangency(self, point: Tensor) -> Tensor:
+        return point.clamp(min=torch.finfo(point.dtype).tiny ** 0.25)
+
     def derivative(self, x: Tensor) -> Tensor:
         return 1 / x

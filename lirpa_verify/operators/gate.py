@@ -40,7 +40,7 @@ class Gate(Univariate):
 
     def solve(self, slope: Tensor, left: float, right: float) -> Tensor:
         """The x of a monotone piece with f'(x) = slope; the nearer end where there is none."""
-        points, values = table(type(self), left, right, slope.dtype, slope.device)
+        points, values = table(self, left, right, slope.dtype, slope.device)
         cell = torch.searchsorted(values, slope.contiguous()).clamp(1, NODES - 1) - 1
         a, b = points[cell], points[cell + 1]
         low, high = torch.minimum(a, b), torch.maximum(a, b)
@@ -52,10 +52,10 @@ class Gate(Univariate):
 
 
 @lru_cache(maxsize=64)
-def table(gate: type[Gate], left: float, right: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def table(gate: Gate, left: float, right: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Points of a monotone piece in the order of growing derivative, and their derivatives."""
     points = torch.linspace(left, right, NODES, dtype=torch.float64)
-    values = gate().derivative(points)
+    values = gate.derivative(points)
     if values[0] > values[-1]:
         points, values = points.flip(0), values.flip(0)
     return points.to(device, dtype), values.cummax(0).values.to(device, dtype)

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lirpa_verify.operators.base import Backward, Interval, LinearForms, contract
-from lirpa_verify.operators.univariate import all_finite
+from lirpa_verify.operators.base import Backward, Interval, LinearForms, all_finite, contract
 
 
 class GroupPlanes(NamedTuple):

@@ -73,6 +73,9 @@ class InverseHyperbolicCosine(Curved):
     def domain(self, interval: Interval) -> Interval:
         return Interval(interval.lower.clamp(min=1), interval.upper)
 
+    def tangency(self, point: Tensor) -> Tensor:
+        return point.clamp(min=1 + 1e3 * torch.finfo(point.dtype).eps)
+
     def derivative(self, x: Tensor) -> Tensor:
         return (x * x - 1).rsqrt()
 

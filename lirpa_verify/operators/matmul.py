@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lirpa_verify.operators.base import Backward, Interval, LinearForms, Operator, Slopes, flat
+from lirpa_verify.operators.base import Backward, Interval, LinearForms, Operator, Slopes, all_finite, flat
 from lirpa_verify.operators.discrete import constant_backward
 from lirpa_verify.operators.multiply import corner_product
-from lirpa_verify.operators.univariate import all_finite
 
 CHUNK = 2**22  # entries of the (batch, i, k, j) products in interval arithmetic at once
 

@@ -95,6 +95,9 @@ class RealPower(Curved):
             return torch.sqrt(arguments[0])
         return torch.rsqrt(arguments[0]) if self.p == -0.5 else arguments[0] ** self.p
 
+    def tangency(self, point: Tensor) -> Tensor:
+        return point.clamp(min=torch.finfo(point.dtype).tiny ** 0.25)
+
     def derivative(self, x: Tensor) -> Tensor:
         return self.p * x ** (self.p - 1)
 

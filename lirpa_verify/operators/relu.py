@@ -14,6 +14,8 @@ from lirpa_verify.operators.base import (
     Lines,
     Operator,
     Slopes,
+    all_finite,
+    contract,
     lines_compose,
 )
 
@@ -48,10 +50,17 @@ class ReLU(Operator):
         crossing = (interval.lower < 0) & (interval.upper > 0)
         width = torch.where(crossing, upper - lower, 1)
         slope = torch.where(crossing, (upper - self.leak * lower) / width, self.stable_slope(interval))
-        return slope, torch.where(crossing, (self.leak - slope) * lower, 0)
+        offset = torch.where(crossing, (self.leak - slope) * lower, 0)
+        if all_finite(interval):
+            return slope, offset
+        # The limits for one infinite end; with two there is no line above.
+        down, up = crossing & torch.isinf(lower), crossing & torch.isinf(upper)
+        slope = torch.where(down, self.leak, torch.where(up, 1.0, slope))
+        offset = torch.where(down, (1 - self.leak) * upper, torch.where(up, (self.leak - 1) * lower, offset))
+        return torch.where(down & up, 0.0, slope), torch.where(down & up, torch.inf, offset)
 
     def stable_slope(self, interval: Interval) -> Tensor:
-        return torch.where(interval.lower >= 0, 1.0, self.leak).to(interval.lower.dtype)
+        return torch.where(interval.lower >= 0, 1.0, torch.full_like(interval.lower, self.leak))
 
     def lower_slope(self, interval: Interval, slopes: Slopes | None) -> Tensor:
         """(batch, rows or 1, *node)"""
@@ -63,7 +72,8 @@ class ReLU(Operator):
     def default_slopes(self, *intervals: Interval) -> Slopes:
         """The choice of smaller area: 1 where the positive part is the larger one."""
         interval = intervals[0]
-        slope = torch.where(interval.upper > -interval.lower, 1.0, self.leak).to(interval.lower.dtype).unsqueeze(1)
+        leak = torch.full_like(interval.lower, self.leak)
+        slope = torch.where(interval.upper > -interval.lower, 1.0, leak).unsqueeze(1)
         return Slopes(slope, slope[:, :0])
 
     def slope_range(self, *intervals: Interval) -> tuple[Slopes, Slopes]:
@@ -74,8 +84,7 @@ class ReLU(Operator):
         upper, offset = self.chord(intervals[0])
         lower = self.lower_slope(intervals[0], slopes)
         negative = rows.clamp(max=0)
-        flat = negative.flatten(2) if rows.dim() > 2 else negative.unsqueeze(2)
-        constant = (flat @ offset.reshape(len(offset), -1, 1)).squeeze(2)
+        constant = contract(negative, offset.unsqueeze(1), all_finite(intervals[0]))
         return Backward((torch.addcmul(rows * lower, negative, upper.unsqueeze(1) - lower),), constant)
 
     def gaps(self, interval: Interval, slopes: Slopes | None) -> tuple[Tensor, Tensor]:

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lirpa_verify.operators.base import Backward, Interval, LinearForms, Operator, Slopes, flat
+from lirpa_verify.operators.base import Backward, Interval, LinearForms, Operator, Slopes, all_finite, flat
 from lirpa_verify.operators.discrete import constant_backward
-from lirpa_verify.operators.univariate import all_finite
 
 
 class Tangents(NamedTuple):

@@ -24,6 +24,7 @@ from lirpa_verify.operators.base import (
     Lines,
     Operator,
     Slopes,
+    all_finite,
     lines_backward,
     lines_compose,
 )
@@ -183,12 +184,6 @@ class Univariate(Operator):
 
     def compose(self, forms: tuple[LinearForms, ...], intervals: tuple[Interval, ...]) -> LinearForms:
         return lines_compose(forms[0], self.lines(intervals[0], None))
-
-
-def all_finite(values: tuple[Tensor, ...]) -> bool:
-    """Whether all entries are finite (a sum that overflows counts as not finite)."""
-    with torch.no_grad():
-        return bool(torch.isfinite(torch.stack([value.sum() for value in values]).sum()))
 
 
 def smallest(values: list[Tensor]) -> Tensor:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from lirpa_verify.bounds.alpha_crown import (
     Parameters,
-    Splits,
     Target,
     bound,
     initial_positions,
@@ -30,7 +29,7 @@ from lirpa_verify.search.branching import Layout, scores, splittable
 from lirpa_verify.search.domains import Domains, Key, join, parameter_fields
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.search.stack import Stack
-from lirpa_verify.verdict import Progress, Result, Witness
+from lirpa_verify.verdict import Progress, Result
 
 ROOT_STEPS, CHILD_STEPS = 60, 12
 CANDIDATES = 4  # neurons per domain whose two children are bounded before one is chosen
@@ -102,7 +101,7 @@ def activation_split(
     layout: Layout,
     deadline: Deadline,
     report: Callable[[Progress], None],
-    interlude: Callable[[Domains], Witness | None],
+    interlude: Callable[[], Result | None],
 ) -> Result:
     """Closes all domains, finds a violation, or runs out of time.
 
@@ -113,7 +112,7 @@ def activation_split(
         layout: the splittable entries.
         deadline: when to stop.
         report: takes news for the user.
-        interlude: called once a round with the domains just bounded; searches for a witness beside the proof.
+        interlude: called once a round; what runs beside the proof and may decide first.
     """
     stack: Stack[Domains] = Stack(join)
     stack.push(domains[(~(domains.margin > 0)).nonzero().flatten()])
@@ -130,9 +129,9 @@ def activation_split(
         open_ = children[(~(children.margin > 0)).nonzero().flatten()]
         closed += len(children) - len(open_)
         stack.push(open_)
-        witness = interlude(open_)
-        if witness is not None:
-            return Result("sat", witness, "activation split", {"domains": bounded})
+        beside = interlude()
+        if beside is not None:
+            return beside
         if time.monotonic() - reported > REPORT_SECONDS:
             reported = time.monotonic()
             report(Progress("activation-split", stack.count, closed, stack.worst()))
@@ -210,4 +209,4 @@ def feasible(domains: Domains) -> Tensor:
     return flags
 
 
-__all__ = ["Splits", "activation_split", "make_roots", "root_domains", "splittable"]
+__all__ = ["activation_split", "make_roots", "root_domains", "splittable"]

@@ -55,6 +55,25 @@ def bound_rows(
     return RowBounds(kept, lower.masked_fill(rows < 0, -torch.inf), linear)
 
 
+def interval_rows(
+    graph: Graph, specification: Specification, boxes: Boxes, values: list[Interval]
+) -> RowBounds:
+    """Bounds of the rows from the intervals of the outputs alone."""
+    kept = boxes.alive.any(0).nonzero().flatten()
+    rows = specification.rows[boxes.origin][:, kept]
+    flat = rows.clamp(min=0).flatten(1)
+    start = starting_rows(graph, specification, specification.kind[flat])
+    rhs = specification.rhs[flat]
+    lower, magnitude = -rhs, rhs.abs()
+    for i, coefficients in start.items():
+        low, high = values[i].lower.flatten(1).unsqueeze(1), values[i].upper.flatten(1).unsqueeze(1)
+        lower = lower + torch.minimum(coefficients * low, coefficients * high).sum(2)
+        magnitude = magnitude + torch.maximum((coefficients * low).abs(), (coefficients * high).abs()).sum(2)
+    weight = lower.new_zeros(*lower.shape, graph.n_inputs)
+    bound = (lower - margin(magnitude)).reshape(rows.shape).masked_fill(rows < 0, -torch.inf)
+    return RowBounds(kept, bound, LinearBound(weight, lower))
+
+
 def starting_rows(graph: Graph, specification: Specification, kind: Tensor) -> dict[int, Tensor]:
     """Coefficients at the output, and at the input where rows mention it; shared when all boxes agree."""
     if bool((kind == kind[:1]).all()):

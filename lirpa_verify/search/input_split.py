@@ -54,7 +54,7 @@ def input_split(
     confirm: Confirm,
     report: Report,
     method: Method,
-    interlude: Callable[[], Witness | None],
+    interlude: Callable[[], Result | None],
 ) -> Result:
     """Proves the property, finds a violation, or runs out of time.
 
@@ -78,9 +78,12 @@ def input_split(
             boxes = stack.pop(size.now)
             started = time.monotonic()
             bounds = bound_boxes(graph, problem.specification, boxes, method)
-            witness = look_for_witness(graph, problem, boxes, bounds, confirm) or interlude()
+            witness = look_for_witness(graph, problem, boxes, bounds, confirm)
             if witness is not None:
                 return Result("sat", witness, "input split", statistics(stack, tally))
+            beside = interlude()
+            if beside is not None:
+                return beside
             children = split(*reduce(boxes, bounds), room=size.now)
             stack.push(children)
             size.learn(len(boxes), time.monotonic() - started)

@@ -72,6 +72,11 @@ class Problem:
         return whole
 
 
+    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Problem:
+        box = Interval(self.box.lower.to(device, dtype), self.box.upper.to(device, dtype))
+        return Problem(box, self.specification.to(dtype, device), self.varying, self.values)
+
+
 def enclosing_box(prop: Property, dtype: torch.dtype) -> Interval:
     """The boxes over all points that the model's own precision can represent in them.
 
