@@ -130,7 +130,7 @@ def test_chosen_lines_have_nearly_least_area(function: Univariate, domain: tuple
         best = (values.amin(1) + sign * grid * middle.unsqueeze(1)).amax(1)
         chosen = (sign * (slope * middle.unsqueeze(1) + offset)).squeeze(1)
         width = interval.upper - interval.lower
-        assert not (chosen < best - 0.02 * width.clamp(max=1) * (1 + best.abs()) - 1e-8).any()
+        assert not (chosen < best - 0.02 * width.clamp(max=1) * (1 + best.abs()) - 1e-6).any()
 
 
 @pytest.mark.parametrize("function, domain", FUNCTIONS, ids=NAMES)
@@ -146,7 +146,9 @@ def test_gaps_reach_the_function(function: Univariate, domain: tuple[float, floa
 
 @pytest.mark.parametrize("function, domain", FUNCTIONS, ids=NAMES)
 def test_gradient_of_the_offset(function: Univariate, domain: tuple[float, float]) -> None:
-    """Gradients with respect to the free parameters and to the interval are finite."""
+    """Gradients with respect to the free parameters and to the interval are finite (where f' is)."""
+    if isinstance(function, RealPower | InverseHyperbolicCosine):
+        domain = (1.001, math.inf)
     generator = torch.Generator().manual_seed(11)
     interval = cut(random_intervals(generator, 10, (5,), 1.0), domain)
     ends = [end.clone().requires_grad_() for end in interval]

@@ -69,7 +69,9 @@ class Optimised:
     linear: LinearBound  # of the last iteration
 
 
-def initial_positions(graph: Graph, intervals: Mapping[int, Interval], below: frozenset[int], rows: int) -> dict[int, Slopes]:
+def initial_positions(
+    graph: Graph, intervals: Mapping[int, Interval], below: frozenset[int], rows: int
+) -> dict[int, Slopes]:
     """Every operator's own choice of slopes, as positions, for `rows` rows."""
     positions = {}
     for i in sorted(below):
@@ -100,7 +102,9 @@ def slopes_at(graph: Graph, intervals: Mapping[int, Interval], positions: Mappin
     return slopes
 
 
-def bound(graph: Graph, target: Target, parameters: Parameters, watch: tuple[int, ...] = ()) -> tuple[Tensor, LinearBound]:
+def bound(
+    graph: Graph, target: Target, parameters: Parameters, watch: tuple[int, ...] = ()
+) -> tuple[Tensor, LinearBound]:
     """Certified margins (batch, rows) for given parameters, and the linear bound they come from."""
     slopes = slopes_at(graph, target.intervals, parameters.positions)
     start, rhs = dict(target.start), target.rhs
@@ -199,11 +203,17 @@ def improved(best: Optimised | None, margins: Tensor, parameters: Parameters, li
     better = margins > best.margin  # False where a margin is not a number
 
     def choose(new: Tensor, old: Tensor) -> Tensor:
-        return torch.where(better.reshape(*better.shape, *[1] * (new.dim() - 2)), new.detach(), old) if new.numel() else old
+        return (
+            torch.where(better.reshape(*better.shape, *[1] * (new.dim() - 2)), new.detach(), old)
+            if new.numel()
+            else old
+        )
 
     kept = Parameters(
         {
-            i: Slopes(choose(p.lower, best.parameters.positions[i].lower), choose(p.upper, best.parameters.positions[i].upper))
+            i: Slopes(
+                choose(p.lower, best.parameters.positions[i].lower), choose(p.upper, best.parameters.positions[i].upper)
+            )
             for i, p in parameters.positions.items()
         },
         {i: choose(m, best.parameters.multipliers[i]) for i, m in parameters.multipliers.items()},
@@ -216,4 +226,6 @@ def improved(best: Optimised | None, margins: Tensor, parameters: Parameters, li
 
 
 def detached(linear: LinearBound) -> LinearBound:
-    return LinearBound(linear.weight.detach(), linear.offset.detach(), {i: t.detach() for i, t in linear.watched.items()})
+    return LinearBound(
+        linear.weight.detach(), linear.offset.detach(), {i: t.detach() for i, t in linear.watched.items()}
+    )

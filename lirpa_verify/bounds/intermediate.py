@@ -87,7 +87,9 @@ def tighten(
     start = push(graph, {i: one_hot_rows(union, shape, box.lower)}, {}, {}, lambda a: graph.nodes[a].operator.bounded)
     work = Work(graph, i, box, values, slopes, start)
     if PAIR_COST * int(mask.sum()) < batch * len(union):
-        place = torch.zeros_like(mask[0], dtype=torch.int64).index_copy(0, union, torch.arange(len(union), device=union.device))
+        place = torch.zeros_like(mask[0], dtype=torch.int64).index_copy(
+            0, union, torch.arange(len(union), device=union.device)
+        )
         for pairs in mask.nonzero().split(max(1, rows_per_chunk(graph, i, 1, box.lower.element_size()) // 2)):
             who, entry = pairs.unbind(1)
             below, above = work.bound_pairs(who, place[entry])

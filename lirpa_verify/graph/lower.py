@@ -114,7 +114,9 @@ def _inputs(builder: Builder, recording: Recording) -> dict[Ref, Symbol]:
             symbols[Ref(-1)] = builder.reshape(whole, tuple(spec.shape))
         else:
             index = torch.arange(start, start + size)
-            symbols[Ref(-1 - i)] = builder.add(Gather(index, whole.shape, tuple(spec.shape)), [whole], tuple(spec.shape))
+            symbols[Ref(-1 - i)] = builder.add(
+                Gather(index, whole.shape, tuple(spec.shape)), [whole], tuple(spec.shape)
+            )
         start += size
     return symbols
 

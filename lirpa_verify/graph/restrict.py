@@ -88,4 +88,3 @@ def directly_dense(graph: Graph, i: int) -> bool:
     below = graph.nodes[node.arguments[0]]
     at_input = node.arguments[0] == 0 or (isinstance(below.operator, Reshape) and below.arguments[0] == 0)
     return isinstance(node.operator, Dense) and at_input
-

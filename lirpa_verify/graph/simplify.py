@@ -104,14 +104,10 @@ def merge_gathers(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) -
         return None
     inner, index = below[0].operator, node.operator.index
     if isinstance(inner, Reshape):
-        return replace(
-            node, operator=Gather(index, inner.argument_shape, node.shape), arguments=below[0].arguments
-        )
+        return replace(node, operator=Gather(index, inner.argument_shape, node.shape), arguments=below[0].arguments)
     if isinstance(inner, Gather):
         composed = torch.where(index >= 0, inner.index[index.clamp(min=0)], -1)
-        return replace(
-            node, operator=Gather(composed, inner.argument_shape, node.shape), arguments=below[0].arguments
-        )
+        return replace(node, operator=Gather(composed, inner.argument_shape, node.shape), arguments=below[0].arguments)
     return None
 
 

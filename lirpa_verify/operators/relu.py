@@ -48,9 +48,9 @@ class ReLU(Operator):
         """Slope and offset of the upper line; exact where the sign of the argument is known."""
         lower, upper = interval.lower.clamp(max=0), interval.upper.clamp(min=0)
         crossing = (interval.lower < 0) & (interval.upper > 0)
-        width = torch.where(crossing, upper - lower, 1)
-        slope = torch.where(crossing, (upper - self.leak * lower) / width, self.stable_slope(interval))
-        offset = torch.where(crossing, (self.leak - slope) * lower, 0)
+        rise = (1 - self.leak) * upper / torch.where(crossing, upper - lower, 1)
+        slope = torch.where(crossing, self.leak + rise, self.stable_slope(interval))
+        offset = torch.where(crossing, -rise * lower, 0)
         if all_finite(interval):
             return slope, offset
         # The limits for one infinite end; with two there is no line above.

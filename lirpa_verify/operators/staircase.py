@@ -34,7 +34,7 @@ class Staircase(Univariate):
         ends = first - slope * lower, last - slope * upper
         # The upper corners of steps lie at n + edge, their values less slope * x grow with n; the lower ones
         # at n + 1 + edge.
-        corner = first - slope * (first + 1 + edge) if below else last - slope * (last + edge)
+        corner = (1 - slope) * first - slope * (1 + edge) if below else (1 - slope) * last - slope * edge
         best = torch.minimum(*ends) if below else torch.maximum(*ends)
         reached = torch.minimum(best, corner) if below else torch.maximum(best, corner)
         return torch.where(first < last, reached, best)

@@ -79,7 +79,9 @@ def root_domains(graph: Graph, layout: Layout, roots: Roots, values: list[Interv
     for z in layout.nodes:
         zero = torch.zeros_like(fields["lower", z])
         fields["sign", z], fields["point", z] = zero, zero
-    domains = Domains({**fields, ("margin", 0): roots.rhs[:, 0], ("root", 0): torch.arange(count, device=roots.rhs.device)})
+    domains = Domains(
+        {**fields, ("margin", 0): roots.rhs[:, 0], ("root", 0): torch.arange(count, device=roots.rhs.device)}
+    )
     positions = initial_positions(graph, domains.intervals(), graph.ancestors[graph.output], 1)
     conjuncts = roots.rhs.shape[1]
     mix = torch.full_like(roots.rhs, 1 / conjuncts).unsqueeze(1) if conjuncts > 1 else None
@@ -151,7 +153,9 @@ def bound_children(graph: Graph, roots: Roots, layout: Layout, domains: Domains)
     children = split(layout, graph, domains, entry)
     children = children[feasible(children).nonzero().flatten()]
     target = roots.target(children)
-    active = {z: m for z, m in children.parameters().multipliers.items() if bool((children.fields["sign", z] != 0).any())}
+    active = {
+        z: m for z, m in children.parameters().multipliers.items() if bool((children.fields["sign", z] != 0).any())
+    }
     parameters = Parameters(children.parameters().positions, active, children.parameters().weights)
     best = optimise(graph, target, parameters, CHILD_STEPS, unproved)
     margin = torch.fmax(best.margin[:, 0], children.margin)

@@ -38,9 +38,7 @@ def bound_boxes(graph: Graph, specification: Specification, boxes: Boxes, method
     return bound_rows(graph, specification, boxes, values)
 
 
-def bound_rows(
-    graph: Graph, specification: Specification, boxes: Boxes, values: list[Interval]
-) -> RowBounds:
+def bound_rows(graph: Graph, specification: Specification, boxes: Boxes, values: list[Interval]) -> RowBounds:
     kept = boxes.alive.any(0).nonzero().flatten()
     rows = specification.rows[boxes.origin][:, kept]  # (batch, kept, rows)
     flat = rows.clamp(min=0).flatten(1)
@@ -55,9 +53,7 @@ def bound_rows(
     return RowBounds(kept, lower.masked_fill(rows < 0, -torch.inf), linear)
 
 
-def interval_rows(
-    graph: Graph, specification: Specification, boxes: Boxes, values: list[Interval]
-) -> RowBounds:
+def interval_rows(graph: Graph, specification: Specification, boxes: Boxes, values: list[Interval]) -> RowBounds:
     """Bounds of the rows from the intervals of the outputs alone."""
     kept = boxes.alive.any(0).nonzero().flatten()
     rows = specification.rows[boxes.origin][:, kept]

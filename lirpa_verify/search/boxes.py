@@ -32,9 +32,7 @@ class Boxes:
         return Interval(self.lower, self.upper)
 
     def __getitem__(self, index: Tensor | slice) -> Boxes:
-        return Boxes(
-            self.lower[index], self.upper[index], self.origin[index], self.alive[index], self.margin[index]
-        )
+        return Boxes(self.lower[index], self.upper[index], self.origin[index], self.alive[index], self.margin[index])
 
 
 def join(parts: list[Boxes]) -> Boxes:

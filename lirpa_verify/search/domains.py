@@ -51,7 +51,8 @@ class Domains:
 
     def splits(self) -> Splits:
         return Splits(
-            {i: self.fields["sign", i] for i in self.nodes("sign")}, {i: self.fields["point", i] for i in self.nodes("point")}
+            {i: self.fields["sign", i] for i in self.nodes("sign")},
+            {i: self.fields["point", i] for i in self.nodes("point")},
         )
 
     def parameters(self) -> Parameters:

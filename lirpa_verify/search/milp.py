@@ -96,10 +96,10 @@ def solve(
         threads: for the solver; 0 leaves the choice to it.
     """
     solver = highspy.Highs()
-    for option, value in (("output_flag", False), ("threads", threads), ("time_limit", max(0.1, deadline.remaining())),
+    for option, setting in (("output_flag", False), ("threads", threads), ("time_limit", max(0.1, deadline.remaining())),
                           ("primal_feasibility_tolerance", TOLERANCE), ("mip_feasibility_tolerance", TOLERANCE),
                           ("mip_max_improving_sols", 1)):  # fmt: skip
-        solver.setOptionValue(option, value)
+        solver.setOptionValue(option, setting)
     program = Program(solver, {})
     low, high = values[0].lower[0], values[0].upper[0]
     program.columns[0] = np.array([program.variable(float(a), float(b)) for a, b in zip(low, high, strict=True)])

@@ -71,7 +71,6 @@ class Problem:
         whole[:, self.varying.to(x.device)] = x
         return whole
 
-
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Problem:
         box = Interval(self.box.lower.to(device, dtype), self.box.upper.to(device, dtype))
         return Problem(box, self.specification.to(dtype, device), self.varying, self.values)

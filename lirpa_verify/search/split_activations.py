@@ -72,9 +72,7 @@ class Solver:
     thread: threading.Thread = field(init=False)
 
     @staticmethod
-    def started(
-        graph: Graph, values: list[Interval], roots: Roots, disjuncts: list[int], deadline: Deadline
-    ) -> Solver:
+    def started(graph: Graph, values: list[Interval], roots: Roots, disjuncts: list[int], deadline: Deadline) -> Solver:
         """Starts on the CPU; the thread ends with the process."""
 
         def cpu(t: Tensor) -> Tensor:
