@@ -37,7 +37,9 @@ def evaluate(operator: Operator, points: list[Tensor]) -> Tensor:
     return operator.forward(*(p.flatten(0, 1) for p in points)).unflatten(0, (batch, count))
 
 
-def random_slopes(generator: torch.Generator, operator: Operator, intervals: tuple[Interval, ...], rows: int) -> Slopes | None:
+def random_slopes(
+    generator: torch.Generator, operator: Operator, intervals: tuple[Interval, ...], rows: int
+) -> Slopes | None:
     limits = operator.slope_range(*intervals)
     if limits is None:
         return None
@@ -95,7 +97,9 @@ def check_backward(
         assert not torch.isnan(coefficients).any(), f"coefficients of {operator}"
         bound = bound + torch.einsum("brn,bcn->brc", flat(coefficients), flat(point))
         # The offset may be the small sum of large terms.
-        size = size + torch.einsum("brn,bcn->brc", flat(coefficients).abs(), flat(point).abs().amax(1, keepdim=True).expand_as(flat(point)))
+        size = size + torch.einsum(
+            "brn,bcn->brc", flat(coefficients).abs(), flat(point).abs().amax(1, keepdim=True).expand_as(flat(point))
+        )
     assert not torch.isnan(result.offset).any(), f"offset of {operator}"
     worst = (bound - truth - 4 * EPS[rows.dtype] * (1 + torch.where(torch.isfinite(size), size, 0))).amax()
     assert not worst > 0, f"backward of {operator}, slopes {slopes is not None}: {worst}"
@@ -118,7 +122,10 @@ def check_compose(generator: torch.Generator, operator: Operator, intervals: tup
         forms.append(form)
     values = evaluate(operator, points)
     result = operator.compose(tuple(forms), intervals)
-    for weight, offset, sign in ((result.lower_weight, result.lower_offset, 1), (result.upper_weight, result.upper_offset, -1)):
+    for weight, offset, sign in (
+        (result.lower_weight, result.lower_offset, 1),
+        (result.upper_weight, result.upper_offset, -1),
+    ):
         bound = torch.einsum("bcn,bn...->bc...", x, weight) + offset.unsqueeze(1)
         size = weight.abs().sum(1).unsqueeze(1) + offset.abs().unsqueeze(1) + values.abs()
         worst = (sign * (bound - values) - 20 * EPS[dtype] * (1 + torch.where(torch.isfinite(size), size, 0))).amax()

@@ -61,7 +61,9 @@ def test_choice_by_a_condition() -> None:
     a, b = (random_intervals(generator, 100, (6,)) for _ in range(2))
     operator = Where()
     for _ in range(20):
-        c, x, y = (i.lower + torch.rand(i.lower.shape, generator=generator) * (i.upper - i.lower) for i in (condition, a, b))
+        c, x, y = (
+            i.lower + torch.rand(i.lower.shape, generator=generator) * (i.upper - i.lower) for i in (condition, a, b)
+        )
         value = operator.forward(c.round(), x, y)
         found = operator.interval(condition, a, b)
         assert bool(((found.lower <= value) & (value <= found.upper)).all())
@@ -113,7 +115,9 @@ def test_decided_maximum_is_exact() -> None:
 
 def plane_at(rows: Tensor, operator: Operator, intervals: tuple[Interval, ...], points: tuple[Tensor, ...]) -> Tensor:
     result = operator.backward(rows, intervals, None)
-    return result.offset + sum((c * p.unsqueeze(1)).flatten(2).sum(2) for c, p in zip(result.coefficients, points, strict=True))
+    return result.offset + sum(
+        (c * p.unsqueeze(1)).flatten(2).sum(2) for c, p in zip(result.coefficients, points, strict=True)
+    )
 
 
 def test_product_planes_at_the_middle() -> None:

@@ -98,7 +98,12 @@ def where(b: Builder, call: Call, args: list[Any]) -> Symbol:
 def thresholded(b: Builder, condition: Symbol, x: Any, y: Any) -> Symbol | None:
     """``x where x > limit else value`` with numbers is a function of x alone."""
     node = b.nodes[condition.node]
-    if node.operator != Compare("lt") or not isinstance(x, Symbol) or isinstance(y, Symbol) or node.arguments[1] != x.node:
+    if (
+        node.operator != Compare("lt")
+        or not isinstance(x, Symbol)
+        or isinstance(y, Symbol)
+        or node.arguments[1] != x.node
+    ):
         return None
     limit = b.nodes[node.arguments[0]].operator
     values = as_float(y).unique()
@@ -175,5 +180,3 @@ DISCRETE_RULES: dict[str, Rule] = {
     "where": where,
     "_to_copy": cast,
 }
-
-

@@ -50,7 +50,9 @@ from lirpa_verify.operators.tanh import Tanh
 from lirpa_verify.operators.trigonometric import Sine, Tangent
 
 
-def unary(operator: Operator, before: float | None = None, after: float | None = None, shift: float | None = None) -> Rule:
+def unary(
+    operator: Operator, before: float | None = None, after: float | None = None, shift: float | None = None
+) -> Rule:
     """``after * f(before * x) + shift``, the factors left out being 1."""
 
     def rule(b: Builder, call: Call, args: list[Any]) -> Symbol:
@@ -175,7 +177,9 @@ def pick_larger(b: Builder, x: Symbol, y: Symbol | Tensor | float, sign: float) 
 def clamp(b: Builder, call: Call, args: list[Any]) -> Symbol:
     """clamp, clamp_min, clamp_max, hardtanh with numbers or tensors as limits."""
     name, x, shape = operator_name(call), args[0], shape_of(call)
-    limits = {"clamp_min": ("min", None), "clamp_max": (None, "max"), "hardtanh": ("min_val", "max_val")}.get(name, ("min", "max"))
+    limits = {"clamp_min": ("min", None), "clamp_max": (None, "max"), "hardtanh": ("min_val", "max_val")}.get(
+        name, ("min", "max")
+    )
     start = [-1.0, 1.0] if name == "hardtanh" else [None, None]
     found: list[Any] = []
     for key, default in zip(limits, start, strict=True):
@@ -201,6 +205,12 @@ def threshold(b: Builder, call: Call, args: list[Any]) -> Symbol:
 
 def soft_shrink(b: Builder, call: Call, args: list[Any]) -> Symbol:
     return nonlinear(b, SoftShrink(float(argument(call, args, 1, "lambd", 0.5))), [args[0]])
+
+
+def hard_shrink(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """x where |x| is above the limit, else 0: a jump on either side."""
+    jump, x = Threshold(float(argument(call, args, 1, "lambd", 0.5)), 0.0), args[0]
+    return combined(b, nonlinear(b, jump, [x]), nonlinear(b, jump, [scaled(b, x, -1.0)]), -1.0)
 
 
 def elu(b: Builder, call: Call, args: list[Any]) -> Symbol:
@@ -251,7 +261,7 @@ ELEMENTWISE_RULES: dict[str, Rule] = {
     "maximum": maximum, "minimum": maximum, "fmax": maximum, "fmin": maximum,
     "clamp": clamp, "clamp_min": clamp, "clamp_max": clamp, "clip": clamp, "hardtanh": clamp,
     "relu6": unary(Clip(0.0, 6.0)), "hardsigmoid": hard_sigmoid, "hardswish": unary(HardSwish()), "threshold": threshold,
-    "softshrink": soft_shrink, "elu": elu, "celu": elu, "selu": elu, "softplus": softplus, "log_sigmoid_forward": log_sigmoid,
+    "softshrink": soft_shrink, "hardshrink": hard_shrink, "elu": elu, "celu": elu, "selu": elu, "softplus": softplus, "log_sigmoid_forward": log_sigmoid,
     "sigmoid": unary(Sigmoid()), "tanh": unary(Tanh()), "atan": unary(Arctangent()), "asin": unary(Arcsine()),
     "acos": unary(Arcsine(), after=-1.0, shift=math.pi / 2), "erf": unary(Erf()), "erfc": unary(Erf(), after=-1.0, shift=1.0),
     "gelu": gelu, "silu": unary(SiLU()), "mish": unary(Mish()), "exp": unary(Exponential()),

@@ -148,7 +148,7 @@ def variance(b: Builder, call: Call, args: list[Any]) -> Symbol:
     wanted = tuple(sorted({d % rank for d in dimensions}))
     correction = call.kwargs.get("correction", 1)
     count = math.prod(x.shape[d] for d in wanted)
-    centred, spread = centred_and_variance(b, x, wanted)
+    _, spread = centred_and_variance(b, x, wanted)
     value = scaled(b, spread, count / (count - (1 if correction is None else float(correction))))
     value = b.reshape(value, shape_of(call))
     return value if operator_name(call) == "var" else nonlinear(b, RealPower(0.5), [value])
@@ -182,8 +182,27 @@ def group_norm(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, 
     y = b.reshape(y, x.shape)
     column = (channels, *[1] * (len(x.shape) - 2))
     if weight is not None or bias is not None:
-        y = scaled(b, y, None if weight is None else weight.reshape(column), None if bias is None else bias.reshape(column))
+        y = scaled(
+            b, y, None if weight is None else weight.reshape(column), None if bias is None else bias.reshape(column)
+        )
     return y, None, None
+
+
+def batch_norm(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, ...]:
+    """Batch normalisation: a scale and a shift per channel, or (instance norm) with the statistics of the values."""
+    x, weight, bias, mean, variance = args[:5]
+    epsilon, column = float(args[-1]), (-1, *[1] * (len(args[0].shape) - 2))
+    if mean is None or operator_name(call) == "native_batch_norm" and args[5]:
+        dimensions = tuple(d for d in range(len(x.shape)) if d != 1)
+        factor, shift = weight, bias
+        x = normalised(b, x, dimensions, epsilon)[0]
+    else:
+        factor = 1 / torch.sqrt(variance + epsilon)
+        factor = factor if weight is None else factor * weight
+        shift = -mean * factor if bias is None else bias - mean * factor
+    if factor is not None or shift is not None:
+        x = scaled(b, x, *(None if value is None else value.reshape(column) for value in (factor, shift)))
+    return x, None, None
 
 
 GROUP_RULES: dict[str, Rule] = {
@@ -193,6 +212,7 @@ GROUP_RULES: dict[str, Rule] = {
     **dict.fromkeys(("argmax", "argmin"), arg_extreme),
     **dict.fromkeys(("linalg_vector_norm", "norm"), norm),
     **dict.fromkeys(("var", "std"), variance),
+    **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training"), batch_norm),
     "logsumexp": log_sum_exp,
     "sort": sort,
     "topk": top,

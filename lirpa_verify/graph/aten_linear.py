@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lirpa_verify.errors import UnsupportedOperator
 from lirpa_verify.graph.aten_moves import MOVING_RULES
-from lirpa_verify.graph.building import along_matrix, broadcast, scaled, shape_of
+from lirpa_verify.graph.building import along_matrix, argument, broadcast, scaled, shape_of
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, as_float, operator_name
 from lirpa_verify.load.recording import Call
 from lirpa_verify.operators.arithmetic import Combine, Scale
@@ -22,7 +22,7 @@ from lirpa_verify.operators.rearrange import Permute, Sum
 
 def add(b: Builder, call: Call, args: list[Any]) -> Symbol:
     """add and sub, with ATen's ``alpha`` factor of the second operand."""
-    alpha = float(call.kwargs.get("alpha", 1)) * (-1 if operator_name(call) in ("sub", "rsub") else 1)
+    alpha = float(argument(call, args, 2, "alpha", 1)) * (-1 if operator_name(call) in ("sub", "rsub") else 1)
     x, y = args[0], args[1]
     if operator_name(call) == "rsub":  # alpha counts for the first operand: y - alpha * x
         x, y = y, x
@@ -98,18 +98,6 @@ def convolution(b: Builder, call: Call, args: list[Any]) -> Symbol:
     return b.add(operator, [x], shape_of(call))
 
 
-def batch_norm(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, ...]:
-    """Evaluation-mode batch normalisation: a scale and a shift per channel."""
-    x, weight, bias, mean, variance = args[:5]
-    epsilon = float(args[-1])
-    factor = 1 / torch.sqrt(variance + epsilon)
-    if weight is not None:
-        factor = factor * weight
-    shift = -mean * factor + (0 if bias is None else bias)
-    column = (-1, *[1] * (len(x.shape) - 2))
-    return (scaled(b, x, factor.reshape(column), shift.reshape(column)),)
-
-
 def reduce_sum(b: Builder, call: Call, args: list[Any]) -> Symbol:
     """sum and mean over some or all dimensions."""
     x = args[0]
@@ -139,7 +127,6 @@ LINEAR_RULES: dict[str, Rule] = {
     **dict.fromkeys(("add", "sub", "rsub"), add),
     **dict.fromkeys(("mm", "bmm", "mv", "dot", "matmul"), mm),
     **dict.fromkeys(("addmm", "addmv", "baddbmm"), addmm),
-    **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training"), batch_norm),
     **dict.fromkeys(("sum", "mean"), reduce_sum),
     "neg": negate,
     "convolution": convolution,

@@ -96,7 +96,9 @@ def write(b: Builder, call: Call, args: list[Any]) -> Symbol:
         return scatter(b, call, args)
     if call.kwargs or (name == "index_put" and len(args) > 3 and args[3]):
         raise UnsupportedOperator(call.op, call.label, "writing that combines old and new values")
-    values = [b.symbol(args[place] if isinstance(args[place], Symbol) else as_float(args[place])) for place in WRITES[name]]
+    values = [
+        b.symbol(args[place] if isinstance(args[place], Symbol) else as_float(args[place])) for place in WRITES[name]
+    ]
     sizes = tuple(math.prod(v.shape) for v in values)
     numbers = torch.arange(sum(sizes), dtype=torch.float64).split(sizes)
     given = list(args)
@@ -129,7 +131,9 @@ MOVING_RULES: dict[str, Rule] = {
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze", "unsqueeze", "flatten"), view),
     **dict.fromkeys(("permute", "transpose", "t"), permute),
     **dict.fromkeys(("slice", "select", "flip", "roll", "split_with_sizes", "split", "chunk", "unbind"), rearrange),
-    **dict.fromkeys(("repeat", "diagonal", "unfold", "tril", "triu", "gather", "index", "repeat_interleave"), rearrange),
+    **dict.fromkeys(
+        ("repeat", "diagonal", "unfold", "tril", "triu", "gather", "index", "repeat_interleave"), rearrange
+    ),
     **dict.fromkeys(("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d"), rearrange),
     **dict.fromkeys(("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d"), rearrange),
     **dict.fromkeys(("reflection_pad1d", "reflection_pad2d", "reflection_pad3d"), rearrange),

@@ -120,7 +120,9 @@ def window_index(shape: tuple[int, ...], windows: list[Tensor]) -> Tensor:
     numbers = torch.arange(math.prod(shape)).reshape(shape)
     for d, window in enumerate(windows):
         place = len(shape) - rank + d
-        numbers = numbers.index_select(place, window.reshape(-1)).unflatten(place, tuple(window.shape)).movedim(place + 1, -1)
+        numbers = (
+            numbers.index_select(place, window.reshape(-1)).unflatten(place, tuple(window.shape)).movedim(place + 1, -1)
+        )
     return numbers.flatten(len(shape))
 
 
@@ -151,5 +153,7 @@ POOLING_RULES: dict[str, Rule] = {
     **dict.fromkeys(("max_pool1d", "max_pool2d", "max_pool3d"), max_pool),
     **dict.fromkeys(("max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices"), max_pool),
     **dict.fromkeys(("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"), max_pool),
-    **dict.fromkeys(("upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d"), interpolate),
+    **dict.fromkeys(
+        ("upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d"), interpolate
+    ),
 }

@@ -62,11 +62,15 @@ def gated(b: Builder, x: Symbol, y: Symbol) -> Symbol | None:
     return None
 
 
-def step_of(b: Builder, operator: Operator, outer: Affine, inner: Affine, base: int) -> tuple[Operator, float, float] | None:
+def step_of(
+    b: Builder, operator: Operator, outer: Affine, inner: Affine, base: int
+) -> tuple[Operator, float, float] | None:
     """(unit, rate, height) with ``base * gate = height / rate * unit(rate * base)``."""
     p, s = outer.factor, outer.shift
     if isinstance(operator, Tanh):
-        softplus = isinstance(b.nodes[inner.node].operator, Softplus) and inner.factor == 1 and not inner.shift and not s
+        softplus = (
+            isinstance(b.nodes[inner.node].operator, Softplus) and inner.factor == 1 and not inner.shift and not s
+        )
         return (Mish(), 1.0, p) if softplus and b.nodes[inner.node].arguments[0] == base else None
     if inner.node != base or not inner.factor:
         return None

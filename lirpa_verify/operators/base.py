@@ -176,7 +176,10 @@ class Linear(Operator):
         if constant is not None:
             centre = centre + constant
         return LinearForms(
-            (middle - radius).unflatten(0, (-1, n)), centre - spread, (middle + radius).unflatten(0, (-1, n)), centre + spread
+            (middle - radius).unflatten(0, (-1, n)),
+            centre - spread,
+            (middle + radius).unflatten(0, (-1, n)),
+            centre + spread,
         )
 
 

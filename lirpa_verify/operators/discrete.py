@@ -123,7 +123,9 @@ class Lookup(Discrete):
 
     def interval(self, *arguments: Interval) -> Interval:
         number = torch.arange(len(self.table), device=self.table.device)
-        possible = ((number >= arguments[0].lower.unsqueeze(-1)) & (number <= arguments[0].upper.unsqueeze(-1))).unsqueeze(-1)
+        possible = (
+            (number >= arguments[0].lower.unsqueeze(-1)) & (number <= arguments[0].upper.unsqueeze(-1))
+        ).unsqueeze(-1)
         lower = torch.where(possible, self.table, torch.inf).amin(-2)
         upper = torch.where(possible, self.table, -torch.inf).amax(-2)
         return Interval(torch.where(lower <= upper, lower, -torch.inf), torch.where(lower <= upper, upper, torch.inf))

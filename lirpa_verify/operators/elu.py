@@ -34,7 +34,9 @@ class ELU(Univariate):
         low, high = super().derivative_range(interval)
         crossing = (interval.lower < 0) & (interval.upper > 0)
         kink = self.height * self.rate  # the derivative left of 0
-        return Interval(torch.where(crossing, low.clamp(max=kink), low), torch.where(crossing, high.clamp(min=kink), high))
+        return Interval(
+            torch.where(crossing, low.clamp(max=kink), low), torch.where(crossing, high.clamp(min=kink), high)
+        )
 
     def stationary(self, slope: Tensor, interval: Interval, below: bool) -> tuple[Tensor, ...]:
         kink = torch.zeros_like(interval.lower)

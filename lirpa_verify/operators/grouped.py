@@ -44,7 +44,10 @@ def group_backward(rows: Tensor, planes: GroupPlanes, interval: Interval, consta
     negative = rows.clamp(max=0)
     positive = rows - negative
     coefficients = positive.unsqueeze(-1) * planes.lower + negative.unsqueeze(-1) * planes.upper
-    below, above = contract(positive, planes.lower_offset, planes.finite), contract(negative, planes.upper_offset, planes.finite)
+    below, above = (
+        contract(positive, planes.lower_offset, planes.finite),
+        contract(negative, planes.upper_offset, planes.finite),
+    )
     return Backward((coefficients,), below + above)
 
 

@@ -32,7 +32,8 @@ class HardSwish(Univariate):
         meets = (upper >= -3) & (lower <= 3)
         low, high = smallest(ends), largest(ends)
         return Interval(
-            torch.where(meets, torch.minimum(low, inner[0]), low), torch.where(meets, torch.maximum(high, inner[1]), high)
+            torch.where(meets, torch.minimum(low, inner[0]), low),
+            torch.where(meets, torch.maximum(high, inner[1]), high),
         )
 
     def stationary(self, slope: Tensor, interval: Interval, below: bool) -> tuple[Tensor, ...]:

@@ -28,9 +28,13 @@ def planes_backward(rows: Tensor, planes: Planes) -> Backward:
     negative = rows.clamp(max=0)
     positive = rows - negative
     coefficients = tuple(
-        torch.addcmul(rows * below, negative, above - below) for below, above in zip(planes.lower, planes.upper, strict=True)
+        torch.addcmul(rows * below, negative, above - below)
+        for below, above in zip(planes.lower, planes.upper, strict=True)
     )
-    below, above = contract(positive, planes.lower_offset, planes.finite), contract(negative, planes.upper_offset, planes.finite)
+    below, above = (
+        contract(positive, planes.lower_offset, planes.finite),
+        contract(negative, planes.upper_offset, planes.finite),
+    )
     return Backward(coefficients, below + above)
 
 

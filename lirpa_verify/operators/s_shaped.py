@@ -50,5 +50,8 @@ class SShaped(Univariate):
     def default_slopes(self, *intervals: Interval) -> Slopes:
         lower, upper = self.domain(Interval(intervals[0].lower.detach(), intervals[0].upper.detach()))
         # By symmetry the other envelope is this one of the mirrored interval.
-        here, mirrored = self.envelope_slope(lower, upper).unsqueeze(1), self.envelope_slope(-upper, -lower).unsqueeze(1)
+        here, mirrored = (
+            self.envelope_slope(lower, upper).unsqueeze(1),
+            self.envelope_slope(-upper, -lower).unsqueeze(1),
+        )
         return Slopes(here, mirrored) if self.convex_left else Slopes(mirrored, here)

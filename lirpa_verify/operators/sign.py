@@ -99,7 +99,9 @@ class Threshold(Jump):
         crossing = (lower <= self.threshold) & (upper > self.threshold)
         least, most = min(self.value, self.threshold), max(self.value, self.threshold)
         low, high = torch.minimum(*values), torch.maximum(*values)
-        return Interval(torch.where(crossing, low.clamp(max=least), low), torch.where(crossing, high.clamp(min=most), high))
+        return Interval(
+            torch.where(crossing, low.clamp(max=least), low), torch.where(crossing, high.clamp(min=most), high)
+        )
 
     def slope_range(self, *intervals: Interval) -> tuple[Slopes, Slopes]:
         lower, upper = intervals[0]

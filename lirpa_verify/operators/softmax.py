@@ -95,7 +95,9 @@ class Softmax(Operator):
             weight = torch.einsum("b...kj,bn...j->bn...k", up, form[side]) + torch.einsum(
                 "b...kj,bn...j->bn...k", down, form[2 - side]
             )
-            base = (up @ (form[side + 1] - point).unsqueeze(-1) + down @ (form[3 - side] - point).unsqueeze(-1)).squeeze(-1)
+            base = (
+                up @ (form[side + 1] - point).unsqueeze(-1) + down @ (form[3 - side] - point).unsqueeze(-1)
+            ).squeeze(-1)
             offset = base + value
             usable = torch.isfinite(offset) & torch.isfinite(weight).all(1)
             return torch.where(usable.unsqueeze(1), weight, 0), torch.where(usable, offset, fallback)
@@ -117,7 +119,9 @@ def others_logsumexp(x: Tensor) -> Tensor:
     first, second = values[..., :1], values[..., 1:]
     is_first = torch.arange(x.shape[-1], device=x.device) == places[..., :1]
     rest = torch.exp(x - second).masked_fill(is_first, 0).sum(-1, keepdim=True)
-    return torch.where(is_first, second + torch.log(rest), first + torch.log(others_sum(torch.exp(x - first)).clamp(min=1)))
+    return torch.where(
+        is_first, second + torch.log(rest), first + torch.log(others_sum(torch.exp(x - first)).clamp(min=1))
+    )
 
 
 def others_sum(values: Tensor) -> Tensor:

@@ -1,0 +1,112 @@
+"""Neurons of a ReLU layer that repeat or mirror one another are kept once.
+
+With ``relu(-z) = relu(z) - z`` a layer whose pre-activations come in pairs z and -z (as where a network
+writes |z|, or z itself, with ReLUs) has half the ReLUs and a linear path beside them. Where both halves
+enter with opposite weights nothing but the linear path is left. Bounds become tighter, as the
+relaxation of a mirrored pair does not know that its two halves move together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.graph.graph import Graph, Node
+from lirpa_verify.operators.arithmetic import Combine
+from lirpa_verify.operators.dense import Dense
+from lirpa_verify.operators.relu import ReLU
+
+WORTHWHILE = 0.25  # of the neurons must be copies: the linear path costs a product of its own
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Per neuron the first one that has its pre-activation, and whether with the same sign."""
+
+    first: Tensor  # (neurons,) int64; the neuron itself where it is the first
+    same: Tensor  # (neurons,) bool
+
+
+def merge_mirrored(graph: Graph) -> Graph:
+    """The same function with every matrix, ReLU, matrix chain rewritten where enough neurons are copies."""
+    nodes: list[Node] = []
+    position: list[int] = []
+    for i, node in enumerate(graph.nodes):
+        moved = replace(node, arguments=tuple(position[a] for a in node.arguments))
+        copies = copies_below(graph, i)
+        nodes.extend([moved] if copies is None else without_copies(nodes, moved, copies))
+        position.append(len(nodes) - 1)
+    return Graph(tuple(nodes)) if len(nodes) > len(graph.nodes) else graph
+
+
+def copies_below(graph: Graph, i: int) -> Copies | None:
+    """The copies among the neurons of a chain that ends in node i; None where it is no such chain."""
+    chain = [graph.nodes[i]]
+    for kind in (ReLU, Dense):
+        below = chain[-1].arguments[0] if chain[-1].arguments else 0
+        if not isinstance(graph.nodes[below].operator, kind) or len(graph.users[below]) != 1:
+            return None
+        chain.append(graph.nodes[below])
+    after, relu, before = (node.operator for node in chain)
+    if not (isinstance(after, Dense) and plain(after) and isinstance(before, Dense) and plain(before)):
+        return None
+    copies = find_copies(before) if relu == ReLU() else None
+    if copies is None:
+        return None
+    itself = copies.first == torch.arange(len(copies.first))
+    return copies if int((~itself).sum()) >= WORTHWHILE * len(itself) else None
+
+
+def plain(dense: Dense) -> bool:
+    """One matrix, and a bias that is the same for all of the node's rows."""
+    return dense.weight.dim() == 2 and (dense.bias is None or dense.bias.numel() == dense.weight.shape[1])
+
+
+def find_copies(dense: Dense) -> Copies:
+    columns = torch.cat([dense.weight, column_bias(dense).unsqueeze(0)]).T + 0.0  # turns -0.0 into 0.0
+    nonzero = columns != 0
+    leading = columns.gather(1, nonzero.to(torch.uint8).argmax(1, keepdim=True))
+    positive = (leading >= 0).squeeze(1)
+    _, group = torch.unique(torch.where(positive.unsqueeze(1), columns, -columns + 0.0), dim=0, return_inverse=True)
+    number = torch.arange(len(group))
+    first = torch.full_like(group, len(group)).scatter_reduce(0, group, number, "amin")[group]
+    return Copies(first, positive == positive[first])
+
+
+def column_bias(dense: Dense) -> Tensor:
+    return dense.weight.new_zeros(dense.weight.shape[1]) if dense.bias is None else dense.bias.reshape(-1)
+
+
+def without_copies(nodes: list[Node], after: Node, copies: Copies) -> list[Node]:
+    """The chain's new nodes: kept pre-activations, their ReLU, its product, the linear path and their sum."""
+    relu = nodes[after.arguments[0]]
+    before = nodes[relu.arguments[0]]
+    assert isinstance(after.operator, Dense) and isinstance(before.operator, Dense)
+    weight = after.operator.weight
+    gathered = torch.zeros_like(weight).index_add(0, copies.first, weight)
+    mirrored = torch.where(copies.same.unsqueeze(1), 0.0, weight)
+    passed = torch.zeros_like(weight).index_add(0, copies.first, -mirrored)  # relu(-z) = relu(z) - z
+    kept = (gathered != 0).any(1).nonzero().flatten()
+    kept = kept if len(kept) else kept.new_zeros(1)
+    through = passed.any(1).nonzero().flatten()
+    bias = column_bias(before.operator)
+    start, source = len(nodes), before.arguments
+
+    def shape(n: int) -> tuple[int, ...]:
+        return (*before.shape[:-1], n)
+
+    first = Dense(before.operator.weight[:, kept], bias[kept])
+    second = Dense(gathered[kept], after.operator.bias)
+    beside = Dense(before.operator.weight[:, through] @ passed[through], bias[through] @ passed[through])
+    return [
+        Node(first, source, shape(len(kept)), before.name),
+        Node(ReLU(), (start,), shape(len(kept)), relu.name),
+        Node(second, (start + 1,), after.shape, after.name),
+        Node(beside, source, after.shape, after.name),
+        Node(Combine((1.0, 1.0)), (start + 2, start + 3), after.shape, after.name),
+    ]
+
+
+__all__ = ["merge_mirrored"]
