@@ -52,7 +52,7 @@ def random_slopes(
 
 
 def check_operator(
-    operator: Operator, intervals: tuple[Interval, ...], seed: int, dtype: torch.dtype = torch.float64, count: int = 60
+    operator: Operator, intervals: tuple[Interval, ...], seed: int, dtype: torch.dtype = torch.float64, count: int = 40
 ) -> None:
     """Interval, backward (own and random slopes) and forward rules on a batch of intervals."""
     generator = torch.Generator().manual_seed(seed)

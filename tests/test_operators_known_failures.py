@@ -39,8 +39,8 @@ def line_errors(function: Univariate, lower: Tensor, upper: Tensor, fractions: T
 @pytest.mark.parametrize("phase", [0.0, math.pi / 2])
 def test_sine_and_cosine_everywhere(phase: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    centre = torch.rand(8000, generator=generator, dtype=torch.float64) * 20 - 10
-    radius = torch.rand(8000, generator=generator, dtype=torch.float64) * 3
+    centre = torch.rand(2500, generator=generator, dtype=torch.float64) * 20 - 10
+    radius = torch.rand(2500, generator=generator, dtype=torch.float64) * 3
     lower, upper = centre - radius, centre + radius
     lower[0], upper[0] = 1.3753, 3.9910
     assert line_errors(Sine(phase), lower, upper, torch.tensor([0.0, 0.3, 0.9])).max() < 1e-12
@@ -53,8 +53,8 @@ def test_sine_of_a_known_interval() -> None:
 
 def test_gelu_from_just_above_zero() -> None:
     generator = torch.Generator().manual_seed(1)
-    lower = torch.randn(8000, generator=generator, dtype=torch.float64) * 2
-    upper = lower + torch.rand(8000, generator=generator, dtype=torch.float64) * 6
+    lower = torch.randn(2500, generator=generator, dtype=torch.float64) * 2
+    upper = lower + torch.rand(2500, generator=generator, dtype=torch.float64) * 6
     lower[0], upper[0] = 0.0026, 6.0
     assert line_errors(GELU(), lower, upper, torch.tensor([0.0, 0.2, 0.5, 1.0])).max() < 1e-11
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from operator_checks import check_operator, random_intervals
 from torch import Tensor
 
 from lirpa_verify.operators.arithmetic import Combine, Scale
@@ -20,7 +21,6 @@ from lirpa_verify.operators.multiply import Multiply
 from lirpa_verify.operators.rearrange import Concat, Expand, Gather, Permute, Reshape, Sum
 from lirpa_verify.operators.softmax import Softmax
 from lirpa_verify.operators.where import Where
-from operator_checks import check_operator, random_intervals
 
 CASES: list[tuple[Operator, list[tuple[int, ...]]]] = [
     (Multiply(), [(4,), (4,)]), (Multiply(), [(2, 3), (2, 3)]), (MatMul(), [(2, 3), (3, 2)]), (MatMul(), [(2, 2, 3), (2, 3, 4)]),

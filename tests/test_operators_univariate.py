@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from operator_checks import check_operator, inside, random_intervals
 
 from lirpa_verify.operators.absolute import Absolute
 from lirpa_verify.operators.base import Interval
@@ -32,7 +33,6 @@ from lirpa_verify.operators.staircase import Staircase
 from lirpa_verify.operators.tanh import Tanh
 from lirpa_verify.operators.trigonometric import Sine, Tangent
 from lirpa_verify.operators.univariate import Univariate
-from operator_checks import check_operator, inside, random_intervals
 
 EVERYWHERE = (-math.inf, math.inf)
 FUNCTIONS: list[tuple[Univariate | ReLU, tuple[float, float]]] = [
@@ -63,13 +63,13 @@ def cut(interval: Interval, domain: tuple[float, float]) -> Interval:
 @pytest.mark.parametrize("function, domain", FUNCTIONS, ids=NAMES)
 def test_encloses(function: Univariate, domain: tuple[float, float], scale: float) -> None:
     generator = torch.Generator().manual_seed(3)
-    check_operator(function, (cut(random_intervals(generator, 30, (40,), scale), domain),), seed=4)
+    check_operator(function, (cut(random_intervals(generator, 10, (30,), scale), domain),), seed=4)
 
 
 @pytest.mark.parametrize("function, domain", FUNCTIONS, ids=NAMES)
 def test_encloses_in_single_precision(function: Univariate, domain: tuple[float, float]) -> None:
     generator = torch.Generator().manual_seed(5)
-    check_operator(function, (cut(random_intervals(generator, 20, (30,)), domain),), 6, torch.float32)
+    check_operator(function, (cut(random_intervals(generator, 8, (20,)), domain),), 6, torch.float32)
 
 
 @pytest.mark.parametrize("function, domain", FUNCTIONS, ids=NAMES)
@@ -116,11 +116,11 @@ SMOOTH = [case for case in FUNCTIONS if not isinstance(case[0], ReLU | Sign | Th
 def test_chosen_lines_have_nearly_least_area(function: Univariate, domain: tuple[float, float]) -> None:
     """At the middle no line of any slope in a fine grid lies closer than the chosen one."""
     generator = torch.Generator().manual_seed(9)
-    interval = cut(random_intervals(generator, 200, (1,), 2.0), domain)
+    interval = cut(random_intervals(generator, 60, (1,), 2.0), domain)
     middle = (interval.lower + interval.upper) / 2
     lines = function.lines(interval, None)
     low, high = Univariate.slope_range(function, interval)  # type: ignore[misc]
-    share = torch.linspace(0, 1, 400).double().reshape(1, -1, 1)
+    share = torch.linspace(0, 1, 200).double().reshape(1, -1, 1)
     grid = low.lower + share * (high.lower - low.lower)
     grid = torch.nan_to_num(grid, posinf=1e6)
     wide = function.wide(interval)

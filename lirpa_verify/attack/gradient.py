@@ -85,15 +85,24 @@ class Attack:
                 margins = self.problem.specification.margins(points, output, box)[number, disjunct]
                 loss = margins.clamp(min=-1e-6).masked_fill(torch.isinf(margins), 0)
                 worst = margins.amax(1)
-                (gradient,) = torch.autograd.grad(loss.amax(1).sum() + 0.1 * loss.clamp(min=0).sum(), points)
+                objective = loss.amax(1).sum() + 0.1 * loss.clamp(min=0).sum()
+            gradient = gradient_of(objective, points)
             violating = worst <= 0
             if bool(violating.any()):
                 witness = self.confirm(points[violating].detach())
                 if witness is not None:
                     return witness
-            if deadline.passed():
+            if deadline.passed() or gradient is None:
                 return None
             size = FIRST_STEP * (LAST_STEP / FIRST_STEP) ** (step / (STEPS - 1))
             moved = points.detach() - size * width * torch.nan_to_num(gradient).sign()
             points = torch.minimum(torch.maximum(moved, lower), upper)
         return None
+
+
+def gradient_of(objective: Tensor, points: Tensor) -> Tensor | None:
+    """The gradient, None where the network is piecewise constant all the way: only fresh starts help there."""
+    if not objective.requires_grad:
+        return None
+    (gradient,) = torch.autograd.grad(objective, points, allow_unused=True)
+    return gradient if gradient is not None and bool((gradient != 0).any()) else None

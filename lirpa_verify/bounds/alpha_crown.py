@@ -139,6 +139,7 @@ def optimise(
     steps: int,
     proceed: Callable[[Tensor], bool] = lambda margin: True,
     rate: float = FIRST_RATE,
+    goal: bool = True,
 ) -> Optimised:
     """Gradient ascent (Adam) on the slopes and multipliers of every row that is not yet proved.
 
@@ -149,6 +150,7 @@ def optimise(
         steps: iterations at most.
         proceed: asked after every iteration with the best margins; False stops.
         rate: first step size, in units of a slope's range.
+        goal: whether a margin above 0 is all that is wanted of a row.
     """
     parameters = parameters.map(lambda t: t.detach().clone())
     variables = parameters.tensors()
@@ -163,7 +165,7 @@ def optimise(
         if step == steps or not variables or not proceed(best.margin):
             break
         # A row that is proved needs no further progress; every other row's progress counts the same.
-        objective = torch.where(best.margin > 0, 0, margins).sum()
+        objective = torch.where(best.margin > 0, 0, margins).sum() if goal else margins.sum()
         gradients = torch.autograd.grad(objective, variables, allow_unused=True)
         ascend(variables, gradients, moments, step, rate * DECAY**step)
         with torch.no_grad():

@@ -8,6 +8,7 @@ already exact are left alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -19,11 +20,13 @@ from lirpa_verify.bounds.crown import Pushed, backward, one_hot_rows, push, with
 from lirpa_verify.bounds.forward import concretise, forms_step, input_forms
 from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.rounding import intersect, outward
+from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval, Slopes
 
 Method = Literal["ibp", "forward", "crown"]
 CHUNK_BYTES = 2**25  # of coefficients alive at one node in a backward pass
+NEVER = Deadline(math.inf)
 PAIR_COST = 1.5  # a row with relaxations of its own costs this much more than one that shares them
 
 
@@ -33,6 +36,7 @@ def bound_nodes(
     method: Method = "crown",
     known: Mapping[int, Interval] | None = None,
     slopes: Mapping[int, Mapping[int, Slopes]] | None = None,
+    until: Deadline = NEVER,
 ) -> list[Interval]:
     """Bounds of every node, tight at the nodes that nonlinear operators take.
 
@@ -42,6 +46,7 @@ def bound_nodes(
         method: what tightens the intervals: nothing, forward or backward linear bounds.
         known: bounds of some nodes that hold as well (of a parent box, say).
         slopes: free slopes per start node and nonlinear node, for `method` crown.
+        until: when to be content with interval bounds for what is left.
 
     Returns:
         One interval per node, ``(batch or 1, *node)``.
@@ -61,7 +66,7 @@ def bound_nodes(
         if wanted and method == "forward":
             value = intersect(value, outward(concretise(forms[i], box)))
         elif wanted and method == "crown":
-            value = tighten(graph, i, box, value, values, slopes.get(i) or defaults)
+            value = tighten(graph, i, box, value, values, slopes.get(i) or defaults, until)
         values.append(value)
         if node.operator.bounded and method == "crown":
             default = node.operator.default_slopes(*(values[a] for a in node.arguments))
@@ -71,7 +76,13 @@ def bound_nodes(
 
 
 def tighten(
-    graph: Graph, i: int, box: Interval, value: Interval, values: list[Interval], slopes: Mapping[int, Slopes]
+    graph: Graph,
+    i: int,
+    box: Interval,
+    value: Interval,
+    values: list[Interval],
+    slopes: Mapping[int, Slopes],
+    until: Deadline = NEVER,
 ) -> Interval:
     """Intersects the bounds of node i with backward bounds of its undecided entries.
 
@@ -82,25 +93,26 @@ def tighten(
     union = mask.any(0).nonzero().flatten()
     if len(union) == 0:
         return value
-    batch, shape = box.lower.shape[0], graph.nodes[i].shape
+    batch, shape, element = box.lower.shape[0], graph.nodes[i].shape, box.lower.element_size()
     lower, upper = (end.expand(batch, *shape).flatten(1).clone() for end in value)
-    start = push(graph, {i: one_hot_rows(union, shape, box.lower)}, {}, {}, lambda a: graph.nodes[a].operator.bounded)
-    work = Work(graph, i, box, values, slopes, start)
-    if PAIR_COST * int(mask.sum()) < batch * len(union):
-        place = torch.zeros_like(mask[0], dtype=torch.int64).index_copy(
-            0, union, torch.arange(len(union), device=union.device)
-        )
-        for pairs in mask.nonzero().split(max(1, rows_per_chunk(graph, i, 1, box.lower.element_size()) // 2)):
+    work = Work(graph, i, box, values, slopes)
+    most = rows_per_chunk(graph, i, 1, element)
+    if batch > 1 and len(union) <= most and PAIR_COST * int(mask.sum()) < batch * len(union):
+        start = work.start(union)
+        place = torch.zeros_like(mask[0], dtype=torch.int64)
+        place[union] = torch.arange(len(union), device=union.device)
+        for pairs in mask.nonzero().split(max(1, most // 2)):
+            if until.passed():
+                break
             who, entry = pairs.unbind(1)
-            below, above = work.bound_pairs(who, place[entry])
+            below, above = work.bound_pairs(start, who, place[entry])
             lower[who, entry] = torch.fmax(lower[who, entry], below)
             upper[who, entry] = torch.fmin(upper[who, entry], above)
     else:
-        for part in torch.arange(len(union), device=union.device).split(
-            max(1, rows_per_chunk(graph, i, batch, box.lower.element_size()) // 2)
-        ):
-            below, above = work.bound_all(part)
-            entry = union[part]
+        for entry in union.split(max(1, rows_per_chunk(graph, i, batch, element) // 2)):
+            if until.passed():
+                break
+            below, above = work.bound_all(work.start(entry))
             lower[:, entry] = torch.fmax(lower[:, entry], below)
             upper[:, entry] = torch.fmin(upper[:, entry], above)
     return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))
@@ -108,36 +120,40 @@ def tighten(
 
 @dataclass(frozen=True)
 class Work:
-    """Backward bounds of entries of node i, their coefficients already pushed through what is linear below it."""
+    """Backward bounds of entries of node i."""
 
     graph: Graph
     i: int
     box: Interval
     values: list[Interval]
     slopes: Mapping[int, Slopes]
-    start: Pushed  # (1, wanted entries, *node)
 
-    def bound_all(self, part: Tensor) -> Interval:
-        """Bounds of some of the wanted entries in every box: (batch, entries)."""
-        start = {a: with_negated(rows[:, part]) for a, rows in self.start.coefficients.items()}
+    def start(self, entry: Tensor) -> Pushed:
+        """Coefficients of some entries, pushed through what is linear below them: shared by all boxes."""
+        rows = one_hot_rows(entry, self.graph.nodes[self.i].shape, self.box.lower)
+        return push(self.graph, {self.i: rows}, {}, {}, lambda a: self.graph.nodes[a].operator.bounded)
+
+    def bound_all(self, pushed: Pushed) -> Interval:
+        """Bounds of the entries in every box: (batch, entries)."""
+        count = pushed.offset.shape[1]
+        start = {a: with_negated(rows) for a, rows in pushed.coefficients.items()}
         bound = backward(self.graph, start, dict(enumerate(self.values)), self.slopes).lower(self.box)
-        offset = self.start.offset[:, part]
-        return outward(Interval(bound[:, : len(part)] + offset, offset - bound[:, len(part) :]))
+        return outward(Interval(bound[:, :count] + pushed.offset, pushed.offset - bound[:, count:]))
 
-    def bound_pairs(self, who: Tensor, which: Tensor) -> Interval:
+    def bound_pairs(self, pushed: Pushed, who: Tensor, which: Tensor) -> Interval:
         """Bounds of one wanted entry in one box, for pairs of them: (pairs,)."""
 
         def rows_of(t: Tensor) -> Tensor:
             return t if t.shape[0] == 1 else t[who]
 
-        start = {a: with_negated(rows[0, which].unsqueeze(1)) for a, rows in self.start.coefficients.items()}
+        start = {a: with_negated(rows[0, which].unsqueeze(1)) for a, rows in pushed.coefficients.items()}
         needed = {a for below in self.graph.ancestors[self.i] for a in self.graph.nodes[below].arguments}
         needed &= set(self.graph.bounded)
         intervals = {a: Interval(rows_of(self.values[a].lower), rows_of(self.values[a].upper)) for a in needed}
         slopes = {a: Slopes(rows_of(s.lower), rows_of(s.upper)) for a, s in self.slopes.items()}
         box = Interval(self.box.lower[who], self.box.upper[who])
         bound = backward(self.graph, start, intervals, slopes).lower(box)
-        offset = self.start.offset[0, which]
+        offset = pushed.offset[0, which]
         return outward(Interval(bound[:, 0] + offset, offset - bound[:, 1]))
 
 

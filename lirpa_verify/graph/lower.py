@@ -56,7 +56,7 @@ class Builder:
 
 
 def as_float(value: Tensor | float) -> Tensor:
-    return torch.as_tensor(value).to(torch.float64)
+    return torch.as_tensor(value, dtype=torch.float64)
 
 
 def operator_name(call: Call) -> str:

@@ -17,6 +17,7 @@ from lirpa_verify.graph.graph import Graph, Node
 from lirpa_verify.operators.arithmetic import Combine
 from lirpa_verify.operators.dense import Dense
 from lirpa_verify.operators.relu import ReLU
+from lirpa_verify.operators.sparse_dense import SPARSE_DENSITY, SparseDense, product
 
 WORTHWHILE = 0.25  # of the neurons must be copies: the linear path costs a product of its own
 
@@ -65,18 +66,40 @@ def plain(dense: Dense) -> bool:
 
 
 def find_copies(dense: Dense) -> Copies:
-    columns = torch.cat([dense.weight, column_bias(dense).unsqueeze(0)]).T + 0.0  # turns -0.0 into 0.0
-    nonzero = columns != 0
-    leading = columns.gather(1, nonzero.to(torch.uint8).argmax(1, keepdim=True))
-    positive = (leading >= 0).squeeze(1)
-    _, group = torch.unique(torch.where(positive.unsqueeze(1), columns, -columns + 0.0), dim=0, return_inverse=True)
-    number = torch.arange(len(group))
-    first = torch.full_like(group, len(group)).scatter_reduce(0, group, number, "amin")[group]
-    return Copies(first, positive == positive[first])
+    """Columns with equal random sums (up to sign) are compared entry by entry; most matrices here are sparse."""
+    weight = torch.cat([dense.weight, column_bias(dense).unsqueeze(0)])
+    row, column = weight.nonzero(as_tuple=True)
+    value = weight[row, column]
+    n = weight.shape[1]
+    mix = torch.rand(len(weight), generator=torch.Generator().manual_seed(0), dtype=weight.dtype)
+    total = weight.new_zeros(n).index_add(0, column, value * mix[row])
+    _, group = torch.unique(total.abs(), return_inverse=True)
+    number = torch.arange(n)
+    first = torch.full_like(group, n).scatter_reduce(0, group, number, "amin")[group]
+    same = (total >= 0) == (total[first] >= 0)
+
+    order = torch.argsort(column, stable=True)
+    row, column, value = row[order], column[order], value[order]
+    count = torch.bincount(column, minlength=n)
+    start = count.cumsum(0) - count
+    opposite = (start[first[column]] + torch.arange(len(column)) - start[column]).clamp(max=len(column) - 1)
+    signed = torch.where(same[column], value, -value)
+    differs = (row != row[opposite]) | (signed != value[opposite])
+    equal = torch.bincount(column, differs.double(), minlength=n) == 0
+    equal &= count == count[first]
+    return Copies(torch.where(equal, first, number), same | ~equal)
 
 
 def column_bias(dense: Dense) -> Tensor:
     return dense.weight.new_zeros(dense.weight.shape[1]) if dense.bias is None else dense.bias.reshape(-1)
+
+
+def sparse_product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` for a matrix b that is mostly zero."""
+    row, column = b.nonzero(as_tuple=True)
+    if len(row) > SPARSE_DENSITY * b.numel():
+        return a @ b
+    return product(a, SparseDense.of(b, None).turned)
 
 
 def without_copies(nodes: list[Node], after: Node, copies: Copies) -> list[Node]:
@@ -90,7 +113,6 @@ def without_copies(nodes: list[Node], after: Node, copies: Copies) -> list[Node]
     passed = torch.zeros_like(weight).index_add(0, copies.first, -mirrored)  # relu(-z) = relu(z) - z
     kept = (gathered != 0).any(1).nonzero().flatten()
     kept = kept if len(kept) else kept.new_zeros(1)
-    through = passed.any(1).nonzero().flatten()
     bias = column_bias(before.operator)
     start, source = len(nodes), before.arguments
 
@@ -99,7 +121,7 @@ def without_copies(nodes: list[Node], after: Node, copies: Copies) -> list[Node]
 
     first = Dense(before.operator.weight[:, kept], bias[kept])
     second = Dense(gathered[kept], after.operator.bias)
-    beside = Dense(before.operator.weight[:, through] @ passed[through], bias[through] @ passed[through])
+    beside = Dense(sparse_product(before.operator.weight, passed), bias @ passed)
     return [
         Node(first, source, shape(len(kept)), before.name),
         Node(ReLU(), (start,), shape(len(kept)), relu.name),
@@ -108,5 +130,3 @@ def without_copies(nodes: list[Node], after: Node, copies: Copies) -> list[Node]
         Node(Combine((1.0, 1.0)), (start + 2, start + 3), after.shape, after.name),
     ]
 
-
-__all__ = ["merge_mirrored"]

@@ -62,19 +62,24 @@ def join_prefix(graph: Graph) -> Graph:
     if not last:
         return graph
     n = graph.n_inputs
-    points = torch.cat([torch.zeros(1, n), torch.eye(n)]).to(torch.float64)
     needed = frozenset().union(*(graph.ancestors[i] for i in last))
-    columns = {0: points}
+    # Apart, not as differences of values: a large offset would leave few digits of a small slope.
+    offsets = {0: torch.zeros(1, n, dtype=torch.float64)}
+    columns = {0: torch.eye(n, dtype=torch.float64)}
     for i, node in enumerate(graph.nodes[1:], start=1):
         if i in needed:
-            value = node.operator.forward(*(columns[a] for a in node.arguments))
-            columns[i] = value.expand(n + 1, *node.shape)
+            operator = node.operator
+            offsets[i] = operator.forward(*(offsets[a] for a in node.arguments))
+            if isinstance(operator, Linear):
+                columns[i] = operator.linear(*(columns[a] for a in node.arguments)).expand(n, *node.shape)
+            else:
+                columns[i] = torch.zeros(n, *node.shape, dtype=torch.float64)
     nodes: list[Node] = [graph.nodes[0]]
     position = [0]
     for i, node in enumerate(graph.nodes[1:], start=1):
         if i in last:
-            flat = columns[i].reshape(n + 1, -1)
-            nodes.append(Node(Dense(flat[1:] - flat[0], flat[0].clone()), (0,), (node.size,), node.name))
+            dense = Dense(columns[i].reshape(n, -1), offsets[i].expand(1, *node.shape).reshape(-1).clone())
+            nodes.append(Node(dense, (0,), (node.size,), node.name))
             nodes.append(Node(Reshape((node.size,), node.shape), (len(nodes) - 1,), node.shape, node.name))
         else:
             nodes.append(replace(node, arguments=tuple(position[a] for a in node.arguments)))

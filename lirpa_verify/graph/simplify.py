@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.graph.graph import Graph, Node
+from lirpa_verify.graph.mirror import merge_mirrored
 from lirpa_verify.operators.arithmetic import Scale
 from lirpa_verify.operators.base import Operator
 from lirpa_verify.operators.constant import Constant, Input
@@ -21,11 +22,9 @@ from lirpa_verify.operators.convolution import Convolution
 from lirpa_verify.operators.dense import Dense
 from lirpa_verify.operators.embed import Embed
 from lirpa_verify.operators.rearrange import Gather, Permute, Reshape
-from lirpa_verify.operators.sparse_dense import SparseDense
+from lirpa_verify.operators.sparse_dense import SPARSE_DENSITY, SPARSE_SIZE, SparseDense
 
 Rule = Callable[[Node, tuple[Node, ...], tuple[bool, ...]], "Node | None"]
-
-SPARSE_SIZE, SPARSE_DENSITY = 2**15, 0.05  # from when on a matrix product by nonzero entries is faster
 
 
 def simplify(graph: Graph) -> Graph:
@@ -35,6 +34,7 @@ def simplify(graph: Graph) -> Graph:
         if rewritten is None:
             break
         graph = rewritten
+    graph = prune(list(merge_mirrored(graph).nodes))
     return rewrite_once(graph, (sparse_dense,)) or graph
 
 

@@ -100,6 +100,11 @@ class Operator:
         return None
 
     @property
+    def sign_decides(self) -> bool:
+        """Whether the relaxation is exact once the sign of the argument is known."""
+        return False
+
+    @property
     def splittable(self) -> bool:
         """Whether splitting the argument's interval makes the relaxation tighter (and `gaps` is there)."""
         return False

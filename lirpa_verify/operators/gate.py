@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lirpa_verify.operators.base import Interval
 from lirpa_verify.operators.univariate import Univariate
 
 NODES = 4096  # of a table
@@ -33,19 +34,24 @@ class Gate(Univariate):
     def second_derivative(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def stationary(self, slope: Tensor, interval: tuple[Tensor, Tensor], below: bool) -> tuple[Tensor, ...]:
-        if below:
-            return (self.solve(slope, self.bottom, self.top),)
-        return self.solve(slope, -self.reach, self.bottom), self.solve(slope, self.top, self.reach)
+    def stationary(self, slope: Tensor, interval: Interval, below: bool) -> tuple[Tensor, ...]:
+        return tuple(self.solve(slope, *piece, NEWTON_STEPS) for piece in self.pieces(below))
 
-    def solve(self, slope: Tensor, left: float, right: float) -> Tensor:
+    def nearly_stationary(self, slope: Tensor, interval: Interval, below: bool) -> tuple[Tensor, ...]:
+        return tuple(self.solve(slope, *piece, 0) for piece in self.pieces(below))
+
+    def pieces(self, below: bool) -> tuple[tuple[float, float], ...]:
+        """Where f' is monotone, growing (`below`) or falling."""
+        return ((self.bottom, self.top),) if below else ((-self.reach, self.bottom), (self.top, self.reach))
+
+    def solve(self, slope: Tensor, left: float, right: float, steps: int) -> Tensor:
         """The x of a monotone piece with f'(x) = slope; the nearer end where there is none."""
         points, values = table(self, left, right, slope.dtype, slope.device)
         cell = torch.searchsorted(values, slope.contiguous()).clamp(1, NODES - 1) - 1
         a, b = points[cell], points[cell + 1]
-        low, high = torch.minimum(a, b), torch.maximum(a, b)
         x = (a + b) / 2
-        for _ in range(NEWTON_STEPS):
+        low, high = torch.minimum(a, b), torch.maximum(a, b)
+        for _ in range(steps):
             step = (self.derivative(x) - slope) / self.second_derivative(x)
             x = torch.maximum(torch.minimum(x - torch.nan_to_num(step), high), low)
         return x

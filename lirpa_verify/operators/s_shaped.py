@@ -17,7 +17,7 @@ from torch import Tensor
 from lirpa_verify.operators.base import Interval, Slopes
 from lirpa_verify.operators.univariate import Univariate
 
-STEPS = 4
+STEPS = 3  # any slope is sound
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,14 @@ class SShaped(Univariate):
         """Slope at the middle of the envelope that follows f on the left and is straight towards `upper`."""
         middle = (lower + upper) / 2
         tangent = self.derivative(middle)
+        at_upper = self.forward(upper)
         d = torch.maximum(torch.minimum(-upper / 2, middle), lower)
-        for _ in range(STEPS):
-            slope = self.chord_slope(d, upper, tangent)
-            d = torch.maximum(torch.minimum(-self.inverse_derivative(slope), upper), lower)
-        slope = self.chord_slope(d, upper, tangent)
-        return torch.where((upper <= 0) | (middle <= d), tangent, slope)
+        for step in range(STEPS + 1):
+            width = upper - d
+            slope = (at_upper - self.forward(d)) / torch.where(width > 0, width, 1)
+            if step < STEPS:
+                d = torch.maximum(torch.minimum(-self.inverse_derivative(slope), upper), lower)
+        return torch.where((upper <= 0) | (middle <= d) | (width <= 0), tangent, slope)
 
     def default_slopes(self, *intervals: Interval) -> Slopes:
         lower, upper = self.domain(Interval(intervals[0].lower.detach(), intervals[0].upper.detach()))

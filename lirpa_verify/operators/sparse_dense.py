@@ -5,9 +5,12 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from lirpa_verify.operators.base import Linear
+
+SPARSE_SIZE, SPARSE_DENSITY = 2**15, 0.05  # from when on a matrix product by nonzero entries is faster
 
 
 @dataclass(frozen=True)
@@ -21,10 +24,12 @@ class SparseDense(Linear):
 
     @staticmethod
     def of(weight: Tensor, bias: Tensor | None) -> SparseDense:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch calls its compressed formats a beta feature
-            turned = weight.T.contiguous().to_sparse_csr()
-            return SparseDense(weight.to_sparse_csr(), turned, weight.T.abs().contiguous().to_sparse_csr(), bias)
+        row, column = weight.nonzero(as_tuple=True)  # row by row
+        values = weight[row, column]
+        order = torch.argsort(column, stable=True)
+        turned = column[order], row[order], values[order], (weight.shape[1], weight.shape[0])
+        magnitude = compressed(turned[0], turned[1], turned[2].abs(), turned[3])
+        return SparseDense(compressed(row, column, values, tuple(weight.shape)), compressed(*turned), magnitude, bias)
 
     def forward(self, *arguments: Tensor) -> Tensor:
         y = self.linear(*arguments)
@@ -41,6 +46,15 @@ class SparseDense(Linear):
 
     def transpose(self, rows: Tensor) -> tuple[Tensor, ...]:
         return (product(rows, self.weight),)
+
+
+def compressed(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The compressed sparse rows of a matrix given by its nonzero entries, sorted by row."""
+    start = torch.zeros(shape[0] + 1, dtype=torch.int64, device=row.device)
+    torch.cumsum(torch.bincount(row, minlength=shape[0]), 0, out=start[1:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch calls its compressed formats a beta feature
+        return torch.sparse_csr_tensor(start, column, values, shape)
 
 
 def product(x: Tensor, matrix: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from lirpa_verify.operators.base import (
     lines_compose,
 )
 
-ENVELOPE_STEPS = 6  # of a method that converges like Newton's; any slope is sound
+ENVELOPE_STEPS = 5  # of a method that converges like Newton's; any slope is sound
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,10 @@ class Univariate(Operator):
         """
         raise NotImplementedError
 
+    def nearly_stationary(self, slope: Tensor, interval: Interval, below: bool) -> tuple[Tensor, ...]:
+        """Such points, roughly, for the choice of a slope."""
+        return self.stationary(slope, interval, below)
+
     def domain(self, interval: Interval) -> Interval:
         """The part of the interval on which f is defined."""
         return interval
@@ -85,13 +89,15 @@ class Univariate(Operator):
         values += [self.derivative(torch.clamp(torch.full_like(lower, x), lower, upper)) for x in self.inflections]
         return Interval(smallest(values), largest(values))
 
-    def touching(self, slope: Tensor, interval: Interval, below: bool) -> tuple[Tensor, Tensor]:
-        """Where f(x) - slope * x is least (`below`) or largest on the interval, and that value."""
+    def touching(
+        self, slope: Tensor, interval: Interval, below: bool, inner: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Where f(x) - slope * x is least (`below`) or largest at the ends and the `inner` points, and that value."""
         lower, upper = interval
         with torch.no_grad():
             where = lower.expand_as(slope)
             best = self.forward(lower) - slope * lower
-            for x in (upper, *(torch.clamp(x, lower, upper) for x in self.stationary(slope, interval, below))):
+            for x in (upper, *(torch.clamp(x, lower, upper) for x in inner)):
                 value = self.forward(x) - slope * x
                 better = value < best if below else value > best
                 where = torch.where(better, x, where)
@@ -101,7 +107,9 @@ class Univariate(Operator):
     def offset(self, slope: Tensor, interval: Interval, below: bool) -> Tensor:
         """Exact minimum (`below`) or maximum of f(x) - slope * x over the interval."""
         lower, upper = interval
-        x, best = self.touching(slope.detach(), Interval(lower.detach(), upper.detach()), below)
+        with torch.no_grad():
+            inner = self.stationary(slope, interval, below)
+        x, best = self.touching(slope.detach(), Interval(lower.detach(), upper.detach()), below, inner)
         if lower.requires_grad or upper.requires_grad:
             x = torch.where(x == lower, lower, torch.where(x == upper, upper, x))
             return self.forward(x) - slope * x
@@ -119,7 +127,7 @@ class Univariate(Operator):
         middle = (lower + upper) / 2
         tangent = self.derivative(middle)
         at_middle = self.forward(middle) - tangent * middle
-        x, best = self.touching(tangent, interval, below)
+        x, best = self.touching(tangent, interval, below, self.nearly_stationary(tangent, interval, below))
         tolerance = 8 * torch.finfo(best.dtype).eps * (best.abs() + (tangent * middle).abs())
         supports = (at_middle - best if below else best - at_middle) <= tolerance
         left, right = lower, upper
@@ -127,7 +135,7 @@ class Univariate(Operator):
             left, right = torch.where(x <= middle, x, left), torch.where(x >= middle, x, right)
             slope = self.chord_slope(left, right, tangent)
             if step < ENVELOPE_STEPS - 1:
-                x, _ = self.touching(slope, interval, below)
+                x, _ = self.touching(slope, interval, below, self.nearly_stationary(slope, interval, below))
         return torch.where(supports, tangent, slope)
 
     def chord_slope(self, left: Tensor, right: Tensor, otherwise: Tensor) -> Tensor:

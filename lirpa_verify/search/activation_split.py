@@ -33,7 +33,7 @@ from lirpa_verify.verdict import Progress, Result
 
 ROOT_STEPS, CHILD_STEPS = 60, 12
 CANDIDATES = 4  # neurons per domain whose two children are bounded before one is chosen
-BATCH_BYTES = 2**28
+BATCH_BYTES = 2**29
 REPORT_SECONDS = 0.2
 
 
@@ -68,7 +68,9 @@ def make_roots(graph: Graph, problem: Problem, box: int, disjuncts: Tensor) -> R
     return Roots(start, problem.specification.rhs[rows])
 
 
-def root_domains(graph: Graph, layout: Layout, roots: Roots, values: list[Interval], box: Interval) -> Domains:
+def root_domains(
+    graph: Graph, layout: Layout, roots: Roots, values: list[Interval], box: Interval, deadline: Deadline
+) -> Domains:
     """One domain per root, bounded with optimised slopes."""
     count = len(roots.rhs)
     intervals = {0: box, **{i: values[i] for i in graph.bounded}}
@@ -79,15 +81,17 @@ def root_domains(graph: Graph, layout: Layout, roots: Roots, values: list[Interv
     for z in layout.nodes:
         zero = torch.zeros_like(fields["lower", z])
         fields["sign", z], fields["point", z] = zero, zero
-    domains = Domains(
-        {**fields, ("margin", 0): roots.rhs[:, 0], ("root", 0): torch.arange(count, device=roots.rhs.device)}
-    )
+    fields["margin", 0] = roots.rhs[:, 0]
+    fields["root", 0] = torch.arange(count, device=roots.rhs.device)
+    domains = Domains(fields)
     positions = initial_positions(graph, domains.intervals(), graph.ancestors[graph.output], 1)
     conjuncts = roots.rhs.shape[1]
     mix = torch.full_like(roots.rhs, 1 / conjuncts).unsqueeze(1) if conjuncts > 1 else None
     multipliers = {z: torch.zeros_like(fields["lower", z]).unsqueeze(1) for z in layout.nodes}
     start = Parameters(positions, {}, mix)
-    best = optimise(graph, roots.target(domains), start, ROOT_STEPS, unproved)
+    best = optimise(
+        graph, roots.target(domains), start, ROOT_STEPS, lambda margin: unproved(margin) and not deadline.passed()
+    )
     parameters = Parameters(best.parameters.positions, multipliers, best.parameters.weights)
     return domains.updated({**parameter_fields(parameters), ("margin", 0): best.margin[:, 0]})
 
@@ -124,9 +128,7 @@ def activation_split(
     while stack.count:
         if deadline.passed():
             return Result("timeout", reason="time is up", statistics={"domains": bounded, "open": stack.count})
-        children = bound_children(graph, roots, layout, stack.pop(size))
-        if children is None:
-            return Result("unknown", reason="every neuron is split", statistics={"domains": bounded})
+        children = bound_children(graph, roots, layout, stack.pop(size), deadline)
         bounded += len(children)
         open_ = children[(~(children.margin > 0)).nonzero().flatten()]
         closed += len(children) - len(open_)
@@ -145,58 +147,73 @@ def bytes_per_domain(graph: Graph, domains: Domains) -> int:
     return 40 * sum(node.size for node in graph.nodes) * domains.margin.element_size()
 
 
-def bound_children(graph: Graph, roots: Roots, layout: Layout, domains: Domains) -> Domains | None:
-    """Both children of every domain, bounded; None if a domain has nothing left to split."""
-    entry = choose(graph, roots, layout, domains)
-    if entry is None:
-        return None
-    children = split(layout, graph, domains, entry)
+def bound_children(graph: Graph, roots: Roots, layout: Layout, domains: Domains, deadline: Deadline) -> Domains:
+    """Both children of every domain, bounded."""
+    children = split(graph, layout, domains, choose(graph, roots, layout, domains))
     children = children[feasible(children).nonzero().flatten()]
-    target = roots.target(children)
-    active = {
-        z: m for z, m in children.parameters().multipliers.items() if bool((children.fields["sign", z] != 0).any())
-    }
-    parameters = Parameters(children.parameters().positions, active, children.parameters().weights)
-    best = optimise(graph, target, parameters, CHILD_STEPS, unproved)
+    if len(children) == 0:
+        return children
+    target, inherited = roots.target(children), children.parameters()
+    active = {z: m for z, m in inherited.multipliers.items() if bool((children.fields["sign", z] != 0).any())}
+    parameters = Parameters(inherited.positions, active, inherited.weights)
+    best = optimise(
+        graph, target, parameters, CHILD_STEPS, lambda margin: unproved(margin) and not deadline.passed()
+    )
     margin = torch.fmax(best.margin[:, 0], children.margin)
     return children.updated({**parameter_fields(best.parameters), ("margin", 0): margin})
 
 
-def choose(graph: Graph, roots: Roots, layout: Layout, domains: Domains) -> Tensor | None:
-    """(batch,) the entry to split in each domain."""
+@dataclass(frozen=True)
+class Choice:
+    """What to split in each domain: an entry of the layout, or (where it is -1) the box along an input."""
+
+    entry: Tensor  # (batch,)
+    dimension: Tensor  # (batch,)
+
+
+@torch.no_grad()
+def choose(graph: Graph, roots: Roots, layout: Layout, domains: Domains) -> Choice:
+    """The entries with the best scores are tried; a domain without any relaxation gap splits its box."""
     target, parameters = roots.target(domains), domains.parameters()
-    with torch.no_grad():
-        users = tuple(u for z in layout.nodes for u in graph.users[z] if graph.nodes[u].operator.splittable)
-        _, linear = bound(graph, target, parameters, users)
-        slopes = slopes_at(graph, target.intervals, parameters.positions)
-        score = scores(graph, layout, target.intervals, slopes, linear.watched)
-        best = score.topk(min(CANDIDATES, score.shape[1]), dim=1)
-        if bool((best.values[:, 0] <= 0).any()):
-            return None
-        gains = []
-        for k in range(best.indices.shape[1]):
-            entry = torch.where(best.values[:, k] > 0, best.indices[:, k], best.indices[:, 0])
-            children = split(layout, graph, domains, entry)
-            margin, _ = bound(graph, roots.target(children), children.parameters())
-            left, right = margin[:, 0].chunk(2)
-            base = domains.margin
-            gains.append((left - base).clamp(min=1e-9).log() + (right - base).clamp(min=1e-9).log())
-        pick = torch.stack(gains, 1).argmax(1, keepdim=True)
-    return best.indices.gather(1, pick)[:, 0]
+    users = tuple(u for z in layout.nodes for u in graph.users[z] if graph.nodes[u].operator.splittable)
+    _, linear = bound(graph, target, parameters, users)
+    width = target.box.upper - target.box.lower
+    dimension = (linear.weight[:, 0].abs() * width + 1e-9 * width).argmax(1)
+    if not layout.nodes:
+        return Choice(torch.full_like(domains.root, -1), dimension)
+    slopes = slopes_at(graph, target.intervals, parameters.positions)
+    score = scores(graph, layout, target.intervals, slopes, linear.watched)
+    best = score.topk(min(CANDIDATES, score.shape[1]), dim=1)
+    gains = []
+    for k in range(best.indices.shape[1]):
+        entry = torch.where(best.values[:, k] > 0, best.indices[:, k], best.indices[:, 0])
+        children = split(graph, layout, domains, Choice(entry, dimension))
+        margin, _ = bound(graph, roots.target(children), children.parameters())
+        left, right = (margin[:, 0] - torch.cat([domains.margin, domains.margin])).clamp(min=1e-9).log().chunk(2)
+        gains.append(left + right)
+    pick = torch.stack(gains, 1).argmax(1, keepdim=True)
+    entry = best.indices.gather(1, pick)[:, 0]
+    return Choice(torch.where(best.values[:, 0] > 0, entry, -1), dimension)
 
 
-def split(layout: Layout, graph: Graph, domains: Domains, entry: Tensor) -> Domains:
+def split(graph: Graph, layout: Layout, domains: Domains, choice: Choice) -> Domains:
     """Lower halves of all domains, then their upper halves."""
     changes: dict[Key, Tensor] = {key: torch.cat([value, value]) for key, value in domains.fields.items()}
     batch = len(domains)
-    for z, who, where in layout.locate(entry):
+    for z, who, where in layout.locate(choice.entry):
         interval = Interval(domains.fields["lower", z][who], domains.fields["upper", z][who])
         user = next(u for u in graph.users[z] if graph.nodes[u].operator.splittable)
-        point = graph.nodes[user].operator.split_point(interval).flatten(1)[torch.arange(len(who)), where]
+        point = pick(graph.nodes[user].operator.split_point(interval), where)
         point = torch.minimum(torch.maximum(point, pick(interval.lower, where)), pick(interval.upper, where))
-        for name, rows, value in (("upper", who, point), ("lower", who + batch, point), ("point", who, point),
-                                  ("point", who + batch, point), ("sign", who, 1.0), ("sign", who + batch, -1.0)):  # fmt: skip
-            changes[name, z].flatten(1)[rows, where] = value
+        for side, end, sign in ((0, "upper", 1.0), (batch, "lower", -1.0)):
+            for name, value in ((end, point), ("point", point), ("sign", sign)):
+                changes[name, z].flatten(1)[who + side, where] = value
+    who = (choice.entry < 0).nonzero().flatten()
+    if len(who):
+        where = choice.dimension[who]
+        lower, upper = changes["lower", 0], changes["upper", 0]
+        middle = (lower[who, where] + upper[who, where]) / 2
+        upper[who, where], lower[who + batch, where] = middle, middle
     return Domains(changes)
 
 

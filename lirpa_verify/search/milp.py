@@ -2,29 +2,36 @@
 
 Every ReLU whose sign is not known becomes a binary variable between its bounds; everything linear
 between ReLUs is written out by pushing rows down to the ReLUs below. The program asks for a violation
-of one disjunct: it is infeasible where there is none. Rows are loosened by more than the solver's
-feasibility tolerance, so that what counts as infeasible is so by a margin.
+of one disjunct: it is infeasible where there is none.
+
+What counts as infeasible must be so in exact arithmetic. Tolerances of the solver are absolute and it
+drops small coefficients, so every variable is scaled to [-1, 1] and every row to a largest coefficient
+of 1, and rows are loosened by more than rounding, dropped coefficients and tolerances may amount to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import highspy
 import numpy as np
 import torch
 from torch import Tensor
 
-from lirpa_verify.bounds.crown import one_hot_rows, push
+from lirpa_verify.bounds.crown import Pushed, one_hot_rows, push
+from lirpa_verify.bounds.rounding import RELATIVE
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.operators.relu import ReLU
 
 TOLERANCE = 1e-9  # feasibility tolerance asked of the solver
-LOOSENED = 1e-6  # by how much constraints of the violation are loosened, relative to their size
+LOOSENED = 1e-8  # by how much scaled rows are loosened
+VIOLATION_LOOSENED = 1e-6  # the same for the rows of the violation, relative to their size
+DROPPED = 1e-9  # coefficients of scaled rows that the solver would ignore
+ROUNDING = RELATIVE[torch.float64]
 
 
 @dataclass(frozen=True)
@@ -48,38 +55,81 @@ def binaries(graph: Graph, values: list[Interval]) -> int:
     return count
 
 
+class Entries(NamedTuple):
+    """The entries of a node: ``middle + radius * variable`` with the variable in [-1, 1], none where it is -1."""
+
+    variable: np.ndarray
+    middle: np.ndarray
+    radius: np.ndarray
+
+
+class Expression(NamedTuple):
+    """``sum(value * variable[index]) + constant``; `size` bounds the terms that rounding is relative to."""
+
+    index: np.ndarray
+    value: np.ndarray
+    constant: float
+    size: float
+
+    def plus(self, other: Expression, factor: float) -> Expression:
+        """``self + factor * other``, which have no variable in common."""
+        return Expression(
+            np.concatenate([self.index, other.index]),
+            np.concatenate([self.value, factor * other.value]),
+            self.constant + factor * other.constant,
+            self.size + abs(factor) * other.size,
+        )
+
+
 @dataclass
 class Program:
     """A program under construction: variables of the input and of every ReLU that is not always 0."""
 
     solver: highspy.Highs
-    columns: dict[int, np.ndarray]  # per node (entries,): the variable of each entry, -1 for always 0
+    entries: dict[int, Entries]
     count: int = 0
+    rows: int = 0
 
-    def variable(self, lower: float, upper: float) -> int:
-        self.solver.addVar(lower, upper)
+    def variable(self) -> int:
+        self.solver.addVar(-1.0, 1.0)
         self.count += 1
         return self.count - 1
 
-    def binary(self) -> int:
-        index = self.variable(0.0, 1.0)
+    def binary(self) -> Expression:
+        index = self.variable()
+        self.solver.changeColBounds(index, 0.0, 1.0)
         self.solver.changeColIntegrality(index, highspy.HighsVarType.kInteger)
-        return index
+        return Expression(np.array([index]), np.array([1.0]), 0.0, 1.0)
 
-    def expression(self, coefficients: Mapping[int, Tensor], row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Variables and coefficients of one pushed row."""
-        index, value = [], []
-        for node, rows in coefficients.items():
+    def between(self, lower: np.ndarray, upper: np.ndarray) -> Entries:
+        """Variables for entries with these bounds; those of one value need none."""
+        middle, radius = (lower + upper) / 2, (upper - lower) / 2
+        return Entries(np.array([self.variable() if r > 0 else -1 for r in radius], dtype=np.int64), middle, radius)
+
+    def expression(self, pushed: Pushed, row: int) -> Expression:
+        """One pushed row."""
+        index, value = [np.empty(0, np.int64)], [np.empty(0)]
+        constant = float(pushed.offset[0, row])
+        size = abs(constant)
+        for node, rows in pushed.coefficients.items():
             flat = rows[0, row].reshape(-1).numpy()
-            columns = self.columns[node]
-            used = (flat != 0) & (columns >= 0)
-            index.append(columns[used])
-            value.append(flat[used])
-        joined = np.concatenate(index).astype(np.int32) if index else np.empty(0, np.int32)
-        return joined, np.concatenate(value) if value else np.empty(0)
+            entries = self.entries[node]
+            used = (flat != 0) & (entries.variable >= 0)
+            index.append(entries.variable[used])
+            value.append((flat * entries.radius)[used])
+            constant += float(flat @ entries.middle)
+            size += float(np.abs(flat) @ (np.abs(entries.middle) + entries.radius))
+        return Expression(np.concatenate(index), np.concatenate(value), constant, size)
 
-    def row(self, lower: float, upper: float, index: np.ndarray, value: np.ndarray) -> None:
-        self.solver.addRow(lower, upper, len(index), index, value)
+    def at_most(self, left: Expression, limit: float = 0.0, loosened: float = LOOSENED) -> None:
+        """``left <= limit``, loosened."""
+        scale = float(np.abs(left.value).max(initial=0.0)) or 1.0
+        scaled = left.value / scale
+        kept = np.abs(scaled) > DROPPED
+        room = ROUNDING * (left.size + abs(limit)) / scale + float(np.abs(scaled[~kept]).sum()) + loosened
+        bound = (limit - left.constant) / scale + room
+        self.solver.addRow(-highspy.kHighsInf, bound, int(kept.sum()), left.index[kept].astype(np.int32), scaled[kept])
+        self.rows += 1
 
 
 def solve(
@@ -96,35 +146,41 @@ def solve(
         threads: for the solver; 0 leaves the choice to it.
     """
     solver = highspy.Highs()
-    for option, setting in (("output_flag", False), ("threads", threads), ("time_limit", max(0.1, deadline.remaining())),
+    for option, setting in (("output_flag", False), ("threads", threads),
+                          ("time_limit", max(0.1, deadline.remaining())),
                           ("primal_feasibility_tolerance", TOLERANCE), ("mip_feasibility_tolerance", TOLERANCE),
                           ("mip_max_improving_sols", 1)):  # fmt: skip
         solver.setOptionValue(option, setting)
     program = Program(solver, {})
-    low, high = values[0].lower[0], values[0].upper[0]
-    program.columns[0] = np.array([program.variable(float(a), float(b)) for a, b in zip(low, high, strict=True)])
-    for i in sorted(graph.ancestors[graph.output]):
-        if isinstance(graph.nodes[i].operator, ReLU):
-            add_relus(graph, program, i, values)
+    relus = [i for i in sorted(graph.ancestors[graph.output]) if isinstance(graph.nodes[i].operator, ReLU)]
     pushed = push(graph, rows, {}, {}, lambda a: graph.nodes[a].operator.bounded)
+    bounds = [values[0], *(values[graph.nodes[i].arguments[0]] for i in relus)]
+    numbers = [rhs, pushed.offset, *pushed.coefficients.values(), *(end for interval in bounds for end in interval)]
+    if not all(bool(torch.isfinite(t).all()) for t in numbers):
+        return Answer("open")
+    program.entries[0] = program.between(*(end[0].numpy() for end in values[0]))
+    for i in relus:
+        add_relus(graph, program, i, values)
     for k in range(len(rhs)):
-        index, value = program.expression(pushed.coefficients, k)
-        limit = float(rhs[k]) - float(pushed.offset[0, k])
-        slack = LOOSENED * (1 + abs(limit) + float(np.abs(value).max(initial=0.0)))
-        program.row(-highspy.kHighsInf, limit + slack, index, value)
+        expression, limit = program.expression(pushed, k), float(rhs[k])
+        scale = float(np.abs(expression.value).max(initial=0.0)) or 1.0
+        program.at_most(expression, limit, VIOLATION_LOOSENED * (1 + abs(limit - expression.constant) / scale))
         if k == 0:
-            for column, cost in zip(index.tolist(), value.tolist(), strict=True):
+            for column, cost in zip(expression.index.tolist(), (expression.value / scale).tolist(), strict=True):
                 solver.changeColCost(column, cost)
+    if (solver.getNumCol(), solver.getNumRow()) != (program.count, program.rows):
+        return Answer("open")  # something was refused: the program is not what it should be
     solver.run()
-    return read_answer(solver, graph.n_inputs)
+    return read_answer(solver, program.entries[0])
 
 
-def read_answer(solver: highspy.Highs, n_inputs: int) -> Answer:
+def read_answer(solver: highspy.Highs, inputs: Entries) -> Answer:
     status = solver.getModelStatus()
     if status == highspy.HighsModelStatus.kInfeasible:
         return Answer("infeasible")
     if solver.getInfo().primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible:
-        return Answer("feasible", torch.tensor(solver.getSolution().col_value[:n_inputs], dtype=torch.float64))
+        solution = np.append(np.array(solver.getSolution().col_value), 0.0)  # the last one for inputs without variable
+        return Answer("feasible", torch.from_numpy(inputs.middle + inputs.radius * solution[inputs.variable]))
     return Answer("open")
 
 
@@ -137,28 +193,37 @@ def add_relus(graph: Graph, program: Program, i: int, values: list[Interval]) ->
     lower, upper = (end[0].reshape(-1) for end in values[z])
     leak = operator.leak
     needed = torch.arange(node.size) if leak else (upper > 0).nonzero().flatten()
-    columns = np.full(node.size, -1)
-    pushed = push(
-        graph, {z: one_hot_rows(needed, graph.nodes[z].shape, lower)}, {}, {}, lambda a: graph.nodes[a].operator.bounded
-    )
-    for k, entry in enumerate(needed.tolist()):
-        l, u = float(lower[entry]), float(upper[entry])  # noqa: E741
-        index, value = program.expression(pushed.coefficients, k)
-        offset = float(pushed.offset[0, k])
-        y = program.variable(leak * l if l < 0 else l, u if u > 0 else leak * u)
-        columns[entry] = y
-        with_y = np.append(index, y).astype(np.int32)
-        if l >= 0 or u <= 0:
-            slope = 1.0 if l >= 0 else leak
-            program.row(slope * offset, slope * offset, with_y, np.append(-slope * value, 1.0))
-            continue
-        a = program.binary()
-        with_both = np.append(with_y, a).astype(np.int32)
-        # y >= z, y >= leak z, y <= z - (1 - leak) l (1 - a), y <= leak z + (1 - leak) u a
-        program.row(offset, highspy.kHighsInf, with_y, np.append(-value, 1.0))
-        if leak:
-            program.row(leak * offset, highspy.kHighsInf, with_y, np.append(-leak * value, 1.0))
-        room = (1 - leak) * l
-        program.row(-highspy.kHighsInf, offset - room, with_both, np.append(-value, [1.0, -room]))
-        program.row(-highspy.kHighsInf, leak * offset, with_both, np.append(-leak * value, [1.0, -(1 - leak) * u]))
-    program.columns[i] = columns
+    start = {z: one_hot_rows(needed, graph.nodes[z].shape, lower)}
+    pushed = push(graph, start, {}, {}, lambda a: graph.nodes[a].operator.bounded)
+    below = [program.expression(pushed, k) for k in range(len(needed))]
+    # Bounds may be off by rounding of what they were computed from.
+    pad = ROUNDING * np.array([e.size for e in below])
+    l, u = lower[needed].numpy() - pad, upper[needed].numpy() + pad  # noqa: E741
+    mine = program.between(np.where(l < 0, leak * l, l), np.where(u > 0, u, leak * u))
+    for k, argument in enumerate(below):
+        own = np.array([mine.variable[k]]), np.array([mine.radius[k]])
+        y = Expression(*(own if mine.variable[k] >= 0 else (own[0][:0], own[1][:0])), float(mine.middle[k]),
+                       abs(float(mine.middle[k])) + float(mine.radius[k]))  # fmt: skip
+        add_relu(program, y, argument, float(l[k]), float(u[k]), leak)
+    entries = Entries(np.full(node.size, -1), np.zeros(node.size), np.zeros(node.size))
+    for all_of_them, some in zip(entries, mine, strict=True):
+        all_of_them[needed.numpy()] = some
+    program.entries[i] = entries
+
+
+def add_relu(program: Program, y: Expression, z: Expression, lower: float, upper: float, leak: float) -> None:
+    """``y = max(z, leak * z)`` for z between its bounds."""
+    if lower >= 0 or upper <= 0:
+        slope = 1.0 if lower >= 0 else leak
+        program.at_most(y.plus(z, -slope))
+        program.at_most(y._replace(value=-y.value, constant=-y.constant).plus(z, slope))
+        return
+    active = program.binary()
+    negated = y._replace(value=-y.value, constant=-y.constant)
+    program.at_most(negated.plus(z, 1.0))
+    if leak:
+        program.at_most(negated.plus(z, leak))
+    # y <= z - (1 - leak) lower (1 - active), y <= leak z + (1 - leak) upper active
+    room = (1 - leak) * lower
+    program.at_most(y.plus(z, -1.0).plus(active, -room), -room)
+    program.at_most(y.plus(z, -leak).plus(active, -(1 - leak) * upper))

@@ -53,7 +53,7 @@ def single_pass(
             disjuncts = bounds.disjuncts[open_[b]]
             roots = make_roots(graph, problem, int(batch.origin[b]), disjuncts)
             one = [Interval(v.lower[b : b + 1], v.upper[b : b + 1]) if len(v.lower) > 1 else v for v in values]
-            domains = root_domains(graph, splittable(graph), roots, one, one[0])
+            domains = root_domains(graph, splittable(graph), roots, one, one[0], deadline)
             if not bool((domains.margin > 0).all()):
                 return Result("unknown", reason="alpha-CROWN bounds do not prove the property")
     return Result("unsat", reason=f"{'alpha-CROWN' if optimised else method} bounds")

@@ -7,6 +7,7 @@ thread of its own beside the branch and bound; whichever finishes first decides.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,15 +15,20 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.intermediate import bound_nodes
+from lirpa_verify.bounds.optimised_nodes import optimise_nodes, timed_effort
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import milp
 from lirpa_verify.search.activation_split import Roots, activation_split, make_roots, root_domains, splittable
+from lirpa_verify.search.branching import Layout
+from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Progress, Result, Witness
 
 Interlude = Callable[[], "Result | None"]
+BOUNDS_SHARE = 0.25  # of the time left that each stage of bounding the whole box may take
+LEAST_STEPS = 3  # fewer gradient steps on intermediate bounds are not worth their first pass
 MILP_BINARIES = 600  # undecided ReLUs up to which a mixed-integer program is tried
 
 
@@ -38,25 +44,46 @@ def split_activations(
     layout = splittable(graph)
     for b in range(len(problem.box.lower)):
         box = Interval(problem.box.lower[b : b + 1], problem.box.upper[b : b + 1])
-        report(Progress("bounds"))
-        with torch.no_grad():
-            values = bound_nodes(graph, box)
         disjuncts = (problem.specification.rows[b, :, 0] >= 0).nonzero().flatten()
         roots = make_roots(graph, problem, b, disjuncts)
-        domains = root_domains(graph, layout, roots, values, box)
+        report(Progress("bounds"))
+        values, domains = root_bounds(graph, layout, roots, box, deadline, report)
         open_ = (~(domains.margin > 0)).nonzero().flatten()
-        report(Progress("alpha-crown", len(open_), len(domains) - len(open_), float(domains.margin.min())))
         if len(open_) == 0:
             continue
         beside = interlude
         if milp.encodable(graph) and milp.binaries(graph, values) <= MILP_BINARIES:
             beside = Beside(interlude, Solver.started(graph, values, roots, open_.tolist(), deadline), confirm)
         result = activation_split(graph, roots, domains, layout, deadline, report, beside)
-        if result.verdict == "unknown" and isinstance(beside, Beside):
-            result = beside.wait(deadline) or result
         if result.verdict != "unsat":
             return result
     return Result("unsat", reason="activation split")
+
+
+def root_bounds(
+    graph: Graph,
+    layout: Layout,
+    roots: Roots,
+    box: Interval,
+    deadline: Deadline,
+    report: Callable[[Progress], None],
+) -> tuple[list[Interval], Domains]:
+    """Bounds over the whole box: CROWN, then optimised intermediate bounds where something is left open."""
+    started = time.monotonic()
+    with torch.no_grad():
+        values = bound_nodes(graph, box, until=deadline.within(BOUNDS_SHARE * deadline.remaining()))
+    seconds = time.monotonic() - started
+    domains = root_domains(graph, layout, roots, values, box, deadline)
+    report(Progress("alpha-crown", int((~(domains.margin > 0)).sum()), 0, float(domains.margin.min())))
+    if bool((domains.margin > 0).all()):
+        return values, domains
+    effort = timed_effort(seconds, BOUNDS_SHARE * deadline.remaining(), deadline)
+    if effort.steps < LEAST_STEPS:
+        return values, domains
+    values = optimise_nodes(graph, box, values, effort)
+    domains = root_domains(graph, layout, roots, values, box, deadline)
+    report(Progress("alpha-crown", int((~(domains.margin > 0)).sum()), 0, float(domains.margin.min())))
+    return values, domains
 
 
 @dataclass
@@ -117,12 +144,3 @@ class Beside:
             return Result("unsat", reason="mixed-integer program")
         witness = None if answer.point is None else self.confirm(answer.point.unsqueeze(0))
         return None if witness is None else Result("sat", witness, "mixed-integer program")
-
-    def wait(self, deadline: Deadline) -> Result | None:
-        """The verdict once the solver is done; the attack goes on meanwhile."""
-        while self.solver.thread.is_alive() and not deadline.passed():
-            found = self.attack()
-            if found is not None:
-                return found
-            self.solver.thread.join(min(0.1, max(0.0, deadline.remaining())))
-        return self.verdict()
