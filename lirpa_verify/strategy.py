@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lirpa_verify.attack.gradient import Attack
+from lirpa_verify.attack.straight_through import with_soft_steps
 from lirpa_verify.bounds.intermediate import Method
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.errors import PropertyMismatch
@@ -79,7 +80,7 @@ def verify(network: Network, prop: Property, deadline: Deadline, options: Option
     problem, graph = prepare(network, prop)
     judge = Judge(network, prop, problem)
     generator = torch.Generator().manual_seed(options.seed)
-    attack = Attack(graph.to(torch.float32, device), problem.to(torch.float32, device), judge, generator)
+    attack = Attack(with_soft_steps(graph.to(torch.float32, device)), problem.to(torch.float32, device), judge, generator)
     report(Progress("attack"))
     witness = attack.advance(deadline)
     if witness is not None:

@@ -26,11 +26,16 @@ def line_errors(function: Univariate, lower: Tensor, upper: Tensor, fractions: T
     points = lower + torch.linspace(0, 1, 300, dtype=lower.dtype).unsqueeze(1) * (upper - lower)
     limits = function.slope_range(interval)
     assert limits is not None
-    slopes = [None, *(type(limits[0])(*(lo + f * (hi - lo) for lo, hi in zip(*limits, strict=True))) for f in fractions)]
+    slopes = [
+        None,
+        *(type(limits[0])(*(lo + f * (hi - lo) for lo, hi in zip(*limits, strict=True))) for f in fractions),
+    ]
     worst = torch.zeros_like(lower)
     values = function.forward(points)
     for slope in slopes:
-        below, below_offset, above, above_offset, _ = (t[0, 0] if isinstance(t, Tensor) else t for t in function.lines(interval, slope))
+        below, below_offset, above, above_offset, _ = (
+            t[0, 0] if isinstance(t, Tensor) else t for t in function.lines(interval, slope)
+        )
         worst = torch.maximum(worst, (below * points + below_offset - values).amax(0))
         worst = torch.maximum(worst, (values - above * points - above_offset).amax(0))
     return worst
@@ -47,7 +52,9 @@ def test_sine_and_cosine_everywhere(phase: float) -> None:
 
 
 def test_sine_of_a_known_interval() -> None:
-    found = Sine().interval(Interval(torch.tensor([[1.3753]], dtype=torch.float64), torch.tensor([[3.9910]], dtype=torch.float64)))
+    found = Sine().interval(
+        Interval(torch.tensor([[1.3753]], dtype=torch.float64), torch.tensor([[3.9910]], dtype=torch.float64))
+    )
     assert float(found.upper) == 1.0 and math.isclose(float(found.lower), math.sin(3.9910), abs_tol=1e-12)
 
 

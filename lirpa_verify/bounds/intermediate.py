@@ -1,9 +1,10 @@
 """Bounds of the nodes that feed nonlinear operators, which every linear relaxation needs first.
 
 Intervals are propagated through the whole graph; where a nonlinear operator needs them tighter,
-they are intersected with forward or backward linear bounds. Only entries whose relaxation would
-change are bounded backwards (a ReLU of known sign needs nothing), and nodes whose interval is
-already exact are left alone.
+they are intersected with forward or backward linear bounds. With few inputs the forward pass comes
+first, as it costs no more than a few rows. Backward rows are spent only on entries whose relaxation
+would still change (a ReLU of known sign needs nothing), and never where they cannot be tighter than
+what is known: where the interval is exact, or after a forward pass over one nonlinear layer.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval, Slopes
 
 Method = Literal["ibp", "forward", "crown"]
-CHUNK_BYTES = 2**25  # of coefficients alive at one node in a backward pass
+CHUNK_BYTES = 2**21  # of coefficients at one node in a backward pass: what stays in a cache
+OWN_ROW_COST = 1.2  # a row with coefficients of its own costs this much more than one that all boxes share
+SMALLEST_GROUP, GROUP_SPREAD = 16, 0.7  # boxes taken together, and how few rows one may want of the most
 NEVER = Deadline(math.inf)
-PAIR_COST = 1.5  # a row with relaxations of its own costs this much more than one that shares them
+FORWARD_INPUTS = 64  # a forward pass costs as much as that many rows of a backward pass over one layer
 
 
 def bound_nodes(
@@ -53,19 +56,21 @@ def bound_nodes(
     """
     known = known or {}
     slopes = slopes or {}
-    values, forms = [box], [input_forms(graph, box)] if method == "forward" else []
+    ahead = method == "forward" or (method == "crown" and graph.n_inputs <= FORWARD_INPUTS)
+    values, forms = [box], [input_forms(graph, box)] if ahead else []
     bounded = set(graph.bounded)
+    depth = nonlinear_depth(graph)
     defaults: dict[int, Slopes] = {}
     for i, node in enumerate(graph.nodes[1:], start=1):
         value = interval_step(node, values)
         if i in known:
             value = intersect(value, known[i])
-        if method == "forward":
+        if ahead:
             forms.append(forms_step(graph, i, forms, values, box))
         wanted = i in bounded and not graph.exact_interval[i] and graph.depends_on_input[i]
-        if wanted and method == "forward":
+        if wanted and ahead:
             value = intersect(value, outward(concretise(forms[i], box)))
-        elif wanted and method == "crown":
+        if wanted and method == "crown" and not (ahead and depth[i] <= 1 and i not in slopes):
             value = tighten(graph, i, box, value, values, slopes.get(i) or defaults, until)
         values.append(value)
         if node.operator.bounded and method == "crown":
@@ -73,6 +78,14 @@ def bound_nodes(
             if default is not None:
                 defaults[i] = default
     return values
+
+
+def nonlinear_depth(graph: Graph) -> list[int]:
+    """Per node the number of nonlinear operators on the longest path to it."""
+    depth = [0]
+    for node in graph.nodes[1:]:
+        depth.append(max((depth[a] for a in node.arguments), default=0) + node.operator.bounded)
+    return depth
 
 
 def tighten(
@@ -87,74 +100,92 @@ def tighten(
     """Intersects the bounds of node i with backward bounds of its undecided entries.
 
     Boxes of a batch differ in what is undecided. Either all boxes get the rows that any of them
-    wants, or every pair of box and entry is a sub-batch of its own, whichever is less work.
+    wants, or boxes that want about equally many rows are taken together, each with rows of its own.
     """
     mask = undecided_entries(graph, i, value).expand(box.lower.shape[0], -1)
     union = mask.any(0).nonzero().flatten()
     if len(union) == 0:
         return value
-    batch, shape, element = box.lower.shape[0], graph.nodes[i].shape, box.lower.element_size()
+    batch, shape = box.lower.shape[0], graph.nodes[i].shape
     lower, upper = (end.expand(batch, *shape).flatten(1).clone() for end in value)
-    work = Work(graph, i, box, values, slopes)
-    most = rows_per_chunk(graph, i, 1, element)
-    if batch > 1 and len(union) <= most and PAIR_COST * int(mask.sum()) < batch * len(union):
-        start = work.start(union)
-        place = torch.zeros_like(mask[0], dtype=torch.int64)
-        place[union] = torch.arange(len(union), device=union.device)
-        for pairs in mask.nonzero().split(max(1, most // 2)):
-            if until.passed():
-                break
-            who, entry = pairs.unbind(1)
-            below, above = work.bound_pairs(start, who, place[entry])
-            lower[who, entry] = torch.fmax(lower[who, entry], below)
-            upper[who, entry] = torch.fmin(upper[who, entry], above)
-    else:
-        for entry in union.split(max(1, rows_per_chunk(graph, i, batch, element) // 2)):
-            if until.passed():
-                break
-            below, above = work.bound_all(work.start(entry))
-            lower[:, entry] = torch.fmax(lower[:, entry], below)
-            upper[:, entry] = torch.fmin(upper[:, entry], above)
+    start = push(graph, {i: one_hot_rows(union, shape, box.lower)}, {}, {}, lambda a: graph.nodes[a].operator.bounded)
+    work = Work(graph, i, box, values, slopes, start)
+    room = rows_per_chunk(graph, i, box.lower.element_size()) // 2
+    groups = alike(mask.sum(1))
+    if OWN_ROW_COST * sum(len(who) * most for who, most in groups) >= batch * len(union):
+        for who in torch.arange(batch, device=mask.device).split(max(1, room // len(union))):
+            for which in torch.arange(len(union), device=mask.device).split(max(1, room)):
+                if until.passed():
+                    break
+                bounds = work.bound_all(slice(int(who[0]), int(who[-1]) + 1), which)
+                absorb(lower, upper, who.unsqueeze(1), union[which], bounds)
+        return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))
+    place = torch.zeros_like(mask[0], dtype=torch.int64)
+    place[union] = torch.arange(len(union), device=union.device)
+    for members, most in groups:
+        for who in members.split(max(1, room // most)):
+            # Those that want fewer rows than others of the group have some decided entries bounded too.
+            entry = union[mask[who][:, union].to(torch.uint8).argsort(1, descending=True)[:, :most]]
+            for part in entry.split(max(1, room), 1):
+                if until.passed():
+                    break
+                absorb(lower, upper, who.unsqueeze(1), part, work.bound_own(who, place[part]))
     return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))
+
+
+def alike(count: Tensor) -> list[tuple[Tensor, int]]:
+    """Boxes with nearly as many undecided entries, and the most that any of them has."""
+    ordered, order = count.sort(descending=True)
+    wanting = int((ordered > 0).sum())
+    groups, begin = [], 0
+    while begin < wanting:
+        most = int(ordered[begin])
+        end = min(wanting, max(begin + SMALLEST_GROUP, int((ordered > GROUP_SPREAD * most).sum())))
+        groups.append((order[begin:end], most))
+        begin = end
+    return groups
+
+
+def absorb(lower: Tensor, upper: Tensor, who: Tensor, entry: Tensor, bounds: Interval) -> None:
+    """Intersects entries of some boxes, in place, with new bounds of them: (boxes, entries)."""
+    lower[who, entry] = torch.fmax(lower[who, entry], bounds.lower)
+    upper[who, entry] = torch.fmin(upper[who, entry], bounds.upper)
 
 
 @dataclass(frozen=True)
 class Work:
-    """Backward bounds of entries of node i."""
+    """Backward bounds of entries of node i, their coefficients already pushed through what is linear below it."""
 
     graph: Graph
     i: int
     box: Interval
     values: list[Interval]
     slopes: Mapping[int, Slopes]
+    start: Pushed  # (1, wanted entries, *node)
 
-    def start(self, entry: Tensor) -> Pushed:
-        """Coefficients of some entries, pushed through what is linear below them: shared by all boxes."""
-        rows = one_hot_rows(entry, self.graph.nodes[self.i].shape, self.box.lower)
-        return push(self.graph, {self.i: rows}, {}, {}, lambda a: self.graph.nodes[a].operator.bounded)
+    def bound_all(self, who: slice, which: Tensor) -> Interval:
+        """Bounds of some of the wanted entries in every one of some boxes: (boxes, entries)."""
+        start = {a: rows[:, which] for a, rows in self.start.coefficients.items()}
+        return self.bound(start, self.start.offset[:, which], who)
 
-    def bound_all(self, pushed: Pushed) -> Interval:
-        """Bounds of the entries in every box: (batch, entries)."""
-        count = pushed.offset.shape[1]
-        start = {a: with_negated(rows) for a, rows in pushed.coefficients.items()}
-        bound = backward(self.graph, start, dict(enumerate(self.values)), self.slopes).lower(self.box)
-        return outward(Interval(bound[:, :count] + pushed.offset, pushed.offset - bound[:, count:]))
+    def bound_own(self, who: Tensor, which: Tensor) -> Interval:
+        """Bounds of entries ``which`` (boxes, entries) of the wanted ones, other entries in every box."""
+        start = {a: rows[0][which] for a, rows in self.start.coefficients.items()}
+        return self.bound(start, self.start.offset[0][which], who)
 
-    def bound_pairs(self, pushed: Pushed, who: Tensor, which: Tensor) -> Interval:
-        """Bounds of one wanted entry in one box, for pairs of them: (pairs,)."""
-
-        def rows_of(t: Tensor) -> Tensor:
+    def bound(self, start: Mapping[int, Tensor], offset: Tensor, who: Tensor | slice) -> Interval:
+        def chosen(t: Tensor) -> Tensor:
             return t if t.shape[0] == 1 else t[who]
 
-        start = {a: with_negated(rows[0, which].unsqueeze(1)) for a, rows in pushed.coefficients.items()}
-        needed = {a for below in self.graph.ancestors[self.i] for a in self.graph.nodes[below].arguments}
-        needed &= set(self.graph.bounded)
-        intervals = {a: Interval(rows_of(self.values[a].lower), rows_of(self.values[a].upper)) for a in needed}
-        slopes = {a: Slopes(rows_of(s.lower), rows_of(s.upper)) for a, s in self.slopes.items()}
+        below = self.graph.ancestors[self.i]
+        needed = {a for b in below if self.graph.nodes[b].operator.bounded for a in self.graph.nodes[b].arguments}
+        intervals = {a: Interval(chosen(self.values[a].lower), chosen(self.values[a].upper)) for a in needed}
+        slopes = {a: Slopes(chosen(s.lower), chosen(s.upper)) for a, s in self.slopes.items() if a in below}
         box = Interval(self.box.lower[who], self.box.upper[who])
-        bound = backward(self.graph, start, intervals, slopes).lower(box)
-        offset = pushed.offset[0, which]
-        return outward(Interval(bound[:, 0] + offset, offset - bound[:, 1]))
+        rows = {a: with_negated(coefficients) for a, coefficients in start.items()}
+        bound = backward(self.graph, rows, intervals, slopes).lower(box)
+        half = bound.shape[1] // 2
+        return outward(Interval(bound[:, :half] + offset, offset - bound[:, half:]))
 
 
 def undecided_entries(graph: Graph, i: int, value: Interval) -> Tensor:
@@ -168,7 +199,7 @@ def undecided_entries(graph: Graph, i: int, value: Interval) -> Tensor:
     return mask.reshape(len(mask), -1)
 
 
-def rows_per_chunk(graph: Graph, i: int, batch: int, element: int) -> int:
-    """How many rows a backward pass from node i may carry at once."""
+def rows_per_chunk(graph: Graph, i: int, element: int) -> int:
+    """How many rows, of all boxes together, a backward pass from node i should carry at once."""
     widest = max(graph.nodes[a].size for a in graph.ancestors[i])
-    return max(2, CHUNK_BYTES // max(1, batch * widest * element))
+    return max(2, CHUNK_BYTES // max(1, widest * element))

@@ -60,7 +60,7 @@ def optimise_node(
     shape = graph.nodes[i].shape
     lower, upper = (end.flatten(1).clone() for end in value)
     neurons = sum(graph.nodes[a].size for a in graph.ancestors[i] if graph.nodes[a].operator.bounded)
-    if neurons == 0:
+    if neurons == 0 or len(index) == 0:
         return value
     chunk = max(1, CHUNK_BYTES // (2 * 20 * 8 * neurons))
     intervals = dict(enumerate(below))

@@ -22,27 +22,41 @@ from lirpa_verify.graph.building import (
 )
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, as_float, operator_name
 from lirpa_verify.load.recording import Call
+from lirpa_verify.operators.arithmetic import Scale
 from lirpa_verify.operators.base import Operator
-from lirpa_verify.operators.constant import Constant
-from lirpa_verify.operators.discrete import ArgMax, Compare, Lookup, Truncate
+from lirpa_verify.operators.discrete import ArgMax, Compare, Lookup, Scatter, Truncate
 from lirpa_verify.operators.maximum import Maximum
 from lirpa_verify.operators.rearrange import Expand, Gather, Permute, Reshape
-from lirpa_verify.operators.sign import Sign, Threshold
+from lirpa_verify.operators.sign import Sign, Step, Threshold
 from lirpa_verify.operators.staircase import Staircase
 from lirpa_verify.operators.where import Where
 
-INTEGER = Truncate | Compare | ArgMax | Staircase | Sign
+INTEGER = Truncate | Compare | ArgMax | Staircase | Sign | Step
 MOVING = Reshape | Permute | Expand | Gather
 
 
 def compare(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """An order is a step function of a difference, which keeps what both sides share; integers compare exactly."""
     name, shape = operator_name(call), shape_of(call)
-    x, y = (operand(b, value, shape) for value in args[:2])
+    x, y = args[:2]
     if name in ("gt", "ge"):
         x, y, name = y, x, {"gt": "lt", "ge": "le"}[name]
+    integers = all(not isinstance(v, Symbol) or is_integer(b, v.node) for v in (x, y))
+    if name in ("lt", "le") and not integers:
+        return nonlinear(b, Step(name == "lt"), [difference(b, y, x, shape)])
+    pair = [operand(b, value, shape) for value in (x, y)]
     if name == "ne":
-        return negation(b, nonlinear(b, Compare("eq"), [x, y]))
-    return nonlinear(b, Compare(name), [x, y])  # type: ignore[arg-type]
+        return negation(b, nonlinear(b, Compare("eq"), pair))
+    return nonlinear(b, Compare(name), pair)  # type: ignore[arg-type]
+
+
+def difference(b: Builder, x: Any, y: Any, shape: tuple[int, ...]) -> Symbol:
+    """``x - y`` of values one of which may be constant."""
+    if not isinstance(y, Symbol):
+        return scaled(b, operand(b, x, shape), None, -as_float(y))
+    if not isinstance(x, Symbol):
+        return scaled(b, operand(b, y, shape), -1.0, x)
+    return combined(b, operand(b, x, shape), operand(b, y, shape), -1.0)
 
 
 def negation(b: Builder, x: Symbol) -> Symbol:
@@ -52,7 +66,7 @@ def negation(b: Builder, x: Symbol) -> Symbol:
 def truth(b: Builder, value: Symbol | Tensor | float, shape: tuple[int, ...]) -> Symbol:
     """0 or 1 for whether a value differs from 0."""
     x = operand(b, value, shape)
-    if isinstance(b.nodes[x.node].operator, Compare):
+    if isinstance(b.nodes[x.node].operator, Compare | Step):
         return x
     return negation(b, nonlinear(b, Compare("eq"), [x, operand(b, 0.0, shape)]))
 
@@ -98,18 +112,15 @@ def where(b: Builder, call: Call, args: list[Any]) -> Symbol:
 def thresholded(b: Builder, condition: Symbol, x: Any, y: Any) -> Symbol | None:
     """``x where x > limit else value`` with numbers is a function of x alone."""
     node = b.nodes[condition.node]
-    if (
-        node.operator != Compare("lt")
-        or not isinstance(x, Symbol)
-        or isinstance(y, Symbol)
-        or node.arguments[1] != x.node
-    ):
+    if node.operator != Step(True) or not isinstance(x, Symbol) or isinstance(y, Symbol):
         return None
-    limit = b.nodes[node.arguments[0]].operator
-    values = as_float(y).unique()
-    if not isinstance(limit, Constant) or len(limit.value.unique()) != 1 or len(values) != 1:
+    inner, values = b.nodes[node.arguments[0]], as_float(y).unique()
+    if not isinstance(inner.operator, Scale) or inner.arguments[0] != x.node or len(values) != 1:
         return None
-    return nonlinear(b, Threshold(float(limit.value.reshape(-1)[0]), float(values[0])), [x])
+    factor, shift = inner.operator.factor, inner.operator.shift
+    if factor is not None or shift is None or len(shift.unique()) != 1:
+        return None
+    return nonlinear(b, Threshold(-float(shift.unique()), float(values[0])), [x])
 
 
 def cast(b: Builder, call: Call, args: list[Any]) -> Symbol:
@@ -146,17 +157,24 @@ def index_select(b: Builder, call: Call, args: list[Any]) -> Symbol:
 
 
 def scatter(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    """``base[index[k]] = source[k]`` along a dimension with varying indices: one choice after the other."""
+    """``base[index[k]] = source[k]`` along a dimension with varying indices."""
     base, dimension, index, source = args
     shape = shape_of(call)
     dimension %= len(shape)
-    if not isinstance(index, Symbol):
-        raise UnsupportedOperator(call.op, call.label, "values that depend on the input")
     rest = tuple(n for d, n in enumerate(shape) if d != dimension)
     if tuple(n for d, n in enumerate(index.shape) if d != dimension) != rest:
         raise UnsupportedOperator(call.op, call.label, "an index smaller than the result")
     source = source if isinstance(source, Symbol) else as_float(source).expand(index.shape)
-    result = operand(b, base, shape)
+    if math.prod(rest) == 1 and not isinstance(base, Symbol) and not isinstance(source, Symbol):
+        places = b.reshape(index, (math.prod(index.shape),))
+        operator = Scatter(as_float(base).reshape(-1), source.reshape(-1))
+        return b.reshape(b.add(operator, [places], (math.prod(shape),)), shape)
+    return scatter_one_by_one(b, operand(b, base, shape), dimension, index, source)
+
+
+def scatter_one_by_one(b: Builder, result: Symbol, dimension: int, index: Symbol, source: Symbol | Tensor) -> Symbol:
+    """One choice after the other between the value so far and the value written."""
+    shape = result.shape
     place = as_float(torch.arange(shape[dimension])).reshape(-1, *[1] * (len(shape) - 1 - dimension)).expand(shape)
     places = b.constant(place.contiguous())
     for k in range(index.shape[dimension]):

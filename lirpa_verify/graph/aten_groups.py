@@ -11,9 +11,11 @@ from torch import Tensor
 from lirpa_verify.errors import UnsupportedOperator
 from lirpa_verify.graph.building import (
     along,
+    along_matrix,
     argument,
     broadcast,
     combined,
+    last_dimension,
     listed,
     mean_over,
     nonlinear,
@@ -25,16 +27,24 @@ from lirpa_verify.graph.building import (
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, operator_name
 from lirpa_verify.load.recording import Call
 from lirpa_verify.operators.absolute import Absolute
+from lirpa_verify.operators.dense import Dense
 from lirpa_verify.operators.discrete import ArgMax, Sort
 from lirpa_verify.operators.log_sum_exp import LogSumExp
 from lirpa_verify.operators.maximum import Maximum
 from lirpa_verify.operators.power import EvenPower, RealPower, power
 from lirpa_verify.operators.rearrange import Gather, Sum
+from lirpa_verify.operators.sigmoid import Sigmoid
+from lirpa_verify.operators.sign import Step
 from lirpa_verify.operators.softmax import Softmax
 
 
 def softmax(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    return along(b, Softmax(), args[0], args[1])
+    """Of two entries it is the logistic function of their difference."""
+    x: Symbol = args[0]
+    if x.shape and x.shape[args[1] % len(x.shape)] == 2:
+        matrix = torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
+        return nonlinear(b, Sigmoid(), [along_matrix(b, x, args[1], matrix)])
+    return along(b, Softmax(), x, args[1])
 
 
 def log_softmax(b: Builder, call: Call, args: list[Any]) -> Symbol:
@@ -60,12 +70,22 @@ def extreme(b: Builder, call: Call, args: list[Any]) -> Symbol | tuple[Symbol | 
     value = best if sign == 1 else scaled(b, best, -1.0)
     if name in ("amax", "amin") or not dimensions:
         return value
-    return value, over_groups(b, ArgMax(), turned, dimensions, shape_of(call, 1))
+    return value, place_of_largest(b, turned, dimensions, shape_of(call, 1))
 
 
 def arg_extreme(b: Builder, call: Call, args: list[Any]) -> Symbol:
     turned = args[0] if operator_name(call) == "argmax" else scaled(b, args[0], -1.0)
-    return over_groups(b, ArgMax(), turned, listed(argument(call, args, 1, "dim", None)), shape_of(call))
+    return place_of_largest(b, turned, listed(argument(call, args, 1, "dim", None)), shape_of(call))
+
+
+def place_of_largest(b: Builder, x: Symbol, dimensions: list[int], shape: tuple[int, ...]) -> Symbol:
+    """Of two entries a step function of their difference."""
+    grouped = last_dimension(b, x, dimensions)
+    if grouped.shape[-1] != 2:
+        return over_groups(b, ArgMax(), grouped, [-1], shape)
+    column = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    difference = b.add(Dense(column), [grouped], (*grouped.shape[:-1], 1))
+    return b.reshape(nonlinear(b, Step(True), [difference]), shape)
 
 
 def sort(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, ...]:
@@ -83,7 +103,7 @@ def top(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, ...]:
     turned = x if largest else scaled(b, x, -1.0)
     if count == 1:
         best = over_groups(b, Maximum(), turned, [dimension], shape_of(call))
-        place = over_groups(b, ArgMax(), turned, [dimension], shape_of(call, 1))
+        place = place_of_largest(b, turned, [dimension], shape_of(call, 1))
         return best if largest else scaled(b, best, -1.0), place
     ordered = along(b, Sort(largest), x, dimension)
     numbers = range_like(x.shape).narrow(dimension, 0, count)
@@ -192,7 +212,7 @@ def batch_norm(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, 
     """Batch normalisation: a scale and a shift per channel, or (instance norm) with the statistics of the values."""
     x, weight, bias, mean, variance = args[:5]
     epsilon, column = float(args[-1]), (-1, *[1] * (len(args[0].shape) - 2))
-    if mean is None or operator_name(call) == "native_batch_norm" and args[5]:
+    if mean is None or (operator_name(call) == "native_batch_norm" and args[5]):
         dimensions = tuple(d for d in range(len(x.shape)) if d != 1)
         factor, shift = weight, bias
         x = normalised(b, x, dimensions, epsilon)[0]

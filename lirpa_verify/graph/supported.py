@@ -22,7 +22,7 @@ def operator_classes() -> dict[str, str]:
     for module in pkgutil.iter_modules(lirpa_verify.operators.__path__):
         content = importlib.import_module(f"lirpa_verify.operators.{module.name}")
         for name, item in inspect.getmembers(content, inspect.isclass):
-            own = item.__module__ == content.__name__ and issubclass(item, Operator)
-            if own and "forward" in vars(item) and item.forward is not Operator.forward:
+            if item.__module__ == content.__name__ and issubclass(item, Operator) and "forward" in vars(item):
                 found[name] = (inspect.getdoc(item) or "").splitlines()[0]
+    found.pop(Operator.__name__, None)
     return dict(sorted(found.items()))

@@ -28,7 +28,7 @@ class Curved(Univariate):
         return None
 
     def tangency(self, point: Tensor) -> Tensor:
-        """The point moved to where f' is finite; the tangent holds on the whole domain, so it may leave the interval."""
+        """The point moved to where f' is finite; a tangent holds on the whole domain, so it may leave the interval."""
         return point
 
     def default_slopes(self, *intervals: Interval) -> Slopes:

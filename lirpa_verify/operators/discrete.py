@@ -129,3 +129,29 @@ class Lookup(Discrete):
         lower = torch.where(possible, self.table, torch.inf).amin(-2)
         upper = torch.where(possible, self.table, -torch.inf).amax(-2)
         return Interval(torch.where(lower <= upper, lower, -torch.inf), torch.where(lower <= upper, upper, torch.inf))
+
+
+@dataclass(frozen=True)
+class Scatter(Discrete):
+    """Constants written into a constant vector at varying places, a later one over an earlier one: (m,) to (n,)."""
+
+    base: Tensor  # (n,)
+    source: Tensor  # (m,)
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        result = self.base.expand(len(arguments[0]), -1)
+        for k, place in enumerate(arguments[0].long().unbind(1)):
+            result = result.scatter(1, place.unsqueeze(1), self.source[k].expand(len(result), 1))
+        return result
+
+    def interval(self, *arguments: Interval) -> Interval:
+        """Each write may or may not hit an entry; one at a known place certainly does."""
+        number = torch.arange(len(self.base), device=self.base.device)
+        lower = upper = self.base
+        for k, (first, last) in enumerate(zip(*(end.unbind(1) for end in arguments[0]), strict=True)):
+            first, last = first.unsqueeze(1), last.unsqueeze(1)
+            possible, certain = (number >= first) & (number <= last), (number == first) & (number == last)
+            value = self.source[k]
+            lower = torch.where(certain, value, torch.where(possible, lower.minimum(value), lower))
+            upper = torch.where(certain, value, torch.where(possible, upper.maximum(value), upper))
+        return Interval(lower, upper)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class PiecewiseLinear(Univariate):
         lower, upper = interval
         return [
             ((lower < right) & (upper > left)) | ((lower == upper) & (lower >= left) & (lower <= right))
-            for left, right in zip(ends, ends[1:], strict=False)
+            for left, right in itertools.pairwise(ends)
         ]
 
     def derivative_range(self, interval: Interval) -> Interval:

@@ -1,8 +1,9 @@
-"""Step functions with one jump: the sign, and ReLU with a threshold."""
+"""Step functions with one jump: the sign, comparison with 0, and ReLU with a threshold."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -46,22 +47,23 @@ class Jump(Univariate):
 
 
 @dataclass(frozen=True)
-class Sign(Jump):
-    """-1, 0 or 1. The line above passes through (0, 1), the one below through (0, -1)."""
+class Corner(Jump):
+    """Two levels with a jump at 0; the line above passes through the upper corner, the one below through the lower."""
 
-    def forward(self, *arguments: Tensor) -> Tensor:
-        return torch.sign(arguments[0])
+    levels: ClassVar[tuple[float, float]]
 
     def sides(self, slope: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.full_like(slope, -1.0), torch.full_like(slope, 1.0)
+        low, high = self.levels
+        return torch.full_like(slope, low), torch.full_like(slope, high)
 
     def steepest(self, interval: Interval) -> Slopes:
         """The slopes whose lines just reach the function at the ends of the interval."""
         lower, upper = interval
+        rise = self.levels[1] - self.levels[0]
         crossing = self.undecided(interval, 0)
         return Slopes(
-            torch.where(crossing, 2 / torch.where(crossing, upper, 1), 0),
-            torch.where(crossing, -2 / torch.where(crossing, lower, -1), 0),
+            torch.where(crossing, rise / torch.where(crossing, upper, 1), 0),
+            torch.where(crossing, -rise / torch.where(crossing, lower, -1), 0),
         )
 
     def default_slopes(self, *intervals: Interval) -> Slopes:
@@ -74,6 +76,28 @@ class Sign(Jump):
     def slope_range(self, *intervals: Interval) -> tuple[Slopes, Slopes]:
         high = Slopes(*(side.unsqueeze(1) for side in self.steepest(intervals[0])))
         return Slopes(torch.zeros_like(high.lower), torch.zeros_like(high.upper)), high
+
+
+@dataclass(frozen=True)
+class Sign(Corner):
+    """-1, 0 or 1."""
+
+    levels: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        return torch.sign(arguments[0])
+
+
+@dataclass(frozen=True)
+class Step(Corner):
+    """1 where x > 0 (`strict`) or x >= 0, else 0."""
+
+    levels: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    strict: bool
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        x = arguments[0]
+        return (x > 0 if self.strict else x >= 0).to(x.dtype)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,10 @@ from lirpa_verify.operators.discrete import constant_backward
 
 
 class Tangents(NamedTuple):
-    """Plane k has gradient ``diagonal_k (e_k - direction)`` and value `value_k` at `point`: (batch, rows or 1, *node)."""
+    """Plane k has gradient ``diagonal_k (e_k - direction)`` and value ``value_k`` at `point`.
+
+    All are ``(batch, rows or 1, *node)``.
+    """
 
     diagonal: Tensor
     direction: Tensor

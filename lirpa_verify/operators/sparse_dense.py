@@ -61,5 +61,3 @@ def product(x: Tensor, matrix: Tensor) -> Tensor:
     """``x @ matrix.T`` over the last dimension of x, for a sparse ``(outputs, inputs)`` matrix."""
     flat = x.reshape(-1, x.shape[-1])
     return (matrix @ flat.T).T.reshape(*x.shape[:-1], matrix.shape[0])
-
-

@@ -38,6 +38,7 @@ class Tally:
     rounds: int = 0
     bounded: int = 0
     closed: int = 0
+    points: int = 0  # boxes left open that no floating-point number divides
 
 
 def initial_boxes(problem: Problem) -> Boxes:
@@ -84,7 +85,10 @@ def input_split(
             beside = interlude()
             if beside is not None:
                 return beside
-            children = split(*reduce(boxes, bounds), room=size.now)
+            remaining, sensitivity = reduce(boxes, bounds)
+            divisible = can_halve(remaining).any(1)
+            tally.points += int((~divisible).sum())
+            children = split(remaining[divisible], sensitivity[divisible], room=size.now)
             stack.push(children)
             size.learn(len(boxes), time.monotonic() - started)
             tally.rounds += 1
@@ -93,6 +97,9 @@ def input_split(
             if time.monotonic() - reported > REPORT_SECONDS:
                 reported = time.monotonic()
                 report(Progress("input-split", stack.count, tally.closed, stack.worst()))
+    if tally.points:
+        reason = "points remain at which bounds, within rounding, neither prove nor violate the property"
+        return Result("unknown", reason=reason, statistics=statistics(stack, tally))
     return Result("unsat", reason="input split", statistics=statistics(stack, tally))
 
 
@@ -144,7 +151,7 @@ def reduce(boxes: Boxes, bounds: RowBounds) -> tuple[Boxes, Tensor]:
     alive[:, bounds.disjuncts] = open_
     worst = margin.amax(2).masked_fill(~open_, torch.inf).amin(1)
     sensitivity = weight.abs().amax(2).masked_fill(~open_.unsqueeze(2), 0).amax(1)  # (batch, inputs)
-    nonempty = (cut.lower <= cut.upper).all(1).nonzero().flatten()
+    nonempty = (~(cut.lower > cut.upper).any(1)).nonzero().flatten()  # an end that is not a number excludes nothing
     reduced = Boxes(cut.lower, cut.upper, boxes.origin, alive, worst)
     return reduced[nonempty], sensitivity[nonempty]
 
@@ -160,10 +167,17 @@ def split(boxes: Boxes, sensitivity: Tensor, room: int) -> Boxes:
         width = boxes.upper - boxes.lower
         score = sensitivity * width
         score = score + 1e-3 * width * score.amax(1, keepdim=True) / width.amax(1, keepdim=True).clamp(min=1e-300)
-        score = score.masked_fill(~torch.isfinite(score), 0)
-        dimension = torch.where(score.amax(1) > 0, score.argmax(1), width.argmax(1))
+        possible = can_halve(boxes)
+        score = score.masked_fill(~torch.isfinite(score), 0).masked_fill(~possible, -1)
+        dimension = torch.where(score.amax(1) > 0, score.argmax(1), width.masked_fill(~possible, -1).argmax(1))
         boxes, sensitivity = halve(boxes, dimension), sensitivity.repeat(2, 1)
     return boxes
+
+
+def can_halve(boxes: Boxes) -> Tensor:
+    """(batch, inputs): whether a number lies between the ends; not so where an end is infinite."""
+    middle = (boxes.lower + boxes.upper) / 2
+    return (boxes.lower < middle) & (middle < boxes.upper)
 
 
 def halve(boxes: Boxes, dimension: Tensor) -> Boxes:

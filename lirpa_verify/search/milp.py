@@ -103,7 +103,7 @@ class Program:
 
     def between(self, lower: np.ndarray, upper: np.ndarray) -> Entries:
         """Variables for entries with these bounds; those of one value need none."""
-        middle, radius = (lower + upper) / 2, (upper - lower) / 2
+        middle, radius = lower / 2 + upper / 2, upper / 2 - lower / 2  # differences of large bounds may overflow
         return Entries(np.array([self.variable() if r > 0 else -1 for r in radius], dtype=np.int64), middle, radius)
 
     def expression(self, pushed: Pushed, row: int) -> Expression:

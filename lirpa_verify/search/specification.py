@@ -84,7 +84,12 @@ def enclosing_box(prop: Property, dtype: torch.dtype) -> Interval:
     """
     numpy_type = np.float32 if dtype == torch.float32 else np.float64
     lower, upper = prop.lower, prop.upper
-    rounded_lower, rounded_upper = (a.astype(numpy_type).astype(np.float64) for a in (lower, upper))
+    with np.errstate(over="ignore"):
+        rounded = [a.astype(numpy_type).astype(np.float64) for a in (lower, upper)]
+    # What overflows is no point of a witness.
+    rounded_lower, rounded_upper = (
+        np.where(np.isfinite(r), r, a) for r, a in zip(rounded, (lower, upper), strict=True)
+    )
     pinned = lower == upper
     low = np.where(pinned, rounded_lower, np.minimum(lower, rounded_lower))
     high = np.where(pinned, rounded_upper, np.maximum(upper, rounded_upper))

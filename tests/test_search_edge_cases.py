@@ -1,0 +1,135 @@
+"""Properties and networks at the edge: points, infinities, thresholds that are attained, rows without outputs."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from random_networks import dense_graph, graph_of, make_property, problem_of
+from test_search_input_split import decide as split_inputs
+
+from lirpa_verify.deadline import Deadline
+from lirpa_verify.graph.graph import Graph
+from lirpa_verify.graph.restrict import restrict
+from lirpa_verify.search.input_split import input_split
+from lirpa_verify.search.specification import enclosing_box
+from lirpa_verify.search.split_activations import split_activations
+from lirpa_verify.verdict import Result, Witness
+from vnnlib import Property
+
+INF = math.inf
+UNIT = ([0.1, 0.2], [1.0, 1.0])
+
+
+def split_neurons(graph: Graph, prop: Property, seconds: float = 20.0) -> Result:
+    problem = problem_of(prop)
+    fixed = torch.ones(prop.n_inputs, dtype=torch.bool)
+    fixed[problem.varying] = False
+
+    def confirm(points: torch.Tensor) -> Witness | None:
+        for x in problem.full(points):
+            y = graph.forward(x.unsqueeze(0))[0]
+            if prop.evaluate(x.numpy(), y.numpy()):
+                return Witness(x.numpy(), y.numpy())
+        return None
+
+    small = restrict(graph, fixed, problem.values)
+    return split_activations(small, problem, Deadline.after(seconds), confirm, lambda p: None, lambda: None)
+
+
+IDENTITY = graph_of(lambda x: x * 1.0 + 0.0, (1, 2))
+RECTIFIED = graph_of(lambda x: torch.relu(x) - torch.relu(-x), (1, 2))  # the same function
+FIRST_INPUT = graph_of(lambda x: torch.relu(x[:, :1].repeat(1, 2)), (1, 2))
+
+# rows over x0, x1, y0, y1 of the identity, and whether the box of UNIT holds a violation
+CASES: dict[str, tuple[list, bool]] = {
+    "attained": ([[({2: 1.0}, 0.1)]], True),
+    "out of reach": ([[({2: 1.0}, 0.0999)]], False),
+    "no rows at all": ([[]], True),
+    "an impossible row and a disjunct without rows": ([[({2: 1.0}, -1.0)], []], True),
+    "inputs only, possible": ([[({0: 1.0}, 0.15)]], True),
+    "inputs only, impossible": ([[({0: 1.0}, 0.05)]], False),
+    "outputs equal to inputs, attained": ([[({0: 1.0, 2: -1.0}, 0.0)]], True),
+    "outputs equal to inputs, impossible": ([[({0: 1.0, 2: -1.0}, -0.01)]], False),
+    "a conjunction that only a point satisfies": ([[({2: 1.0}, 0.1), ({2: -1.0}, -0.1)]], True),
+    "a conjunction of two possible rows that exclude each other": ([[({2: 1.0}, 0.3), ({2: -1.0}, -0.4)]], False),
+    "a row without coefficients": ([[({2: 0.0}, -0.5)]], False),
+    "the second of two disjuncts": ([[({2: 1.0}, 0.0)], [({3: -1.0}, -1.0)]], True),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("graph", [IDENTITY, RECTIFIED], ids=["linear", "rectified"])
+@pytest.mark.parametrize("decide", [split_inputs, split_neurons])
+def test_verdicts_on_the_identity(name: str, graph: Graph, decide) -> None:  # noqa: ANN001
+    disjuncts, violated = CASES[name]
+    prop = make_property(2, 2, [UNIT], [(0, rows) for rows in disjuncts])
+    if not violated:
+        assert decide(graph, prop).verdict == "unsat"
+    elif decide is split_inputs and "only a point" not in name:
+        assert decide(graph, prop).verdict == "sat"
+    else:  # looks for no witness itself, or has no chance to meet it
+        assert decide(graph, prop, seconds=0.1).verdict != "unsat"
+
+
+@pytest.mark.parametrize("decide", [split_inputs, split_neurons])
+def test_every_box_counts(decide) -> None:  # noqa: ANN001
+    boxes = [UNIT, ([3.0, 3.0], [4.0, 4.0])]
+    rows = [(0, [({2: 1.0}, 0.05)]), (1, [({2: 1.0}, 3.5)]), (0, [({3: -1.0}, -2.0)])]
+    assert decide(RECTIFIED, make_property(2, 2, boxes, rows)).verdict != "unsat"
+    rows[1] = (1, [({2: 1.0}, 2.9)])
+    assert decide(RECTIFIED, make_property(2, 2, boxes, rows)).verdict == "unsat"
+
+
+@pytest.mark.parametrize("box", [([-INF, -INF], [INF, INF]), ([-INF, 0.0], [0.0, 1.0]), ([-1e308, 0.0], [1.7e308, 1.0])])
+@pytest.mark.parametrize("decide", [split_inputs, split_neurons])
+def test_unbounded_boxes_prove_nothing(box: tuple[list[float], list[float]], decide) -> None:  # noqa: ANN001
+    for graph in (IDENTITY, RECTIFIED):
+        prop = make_property(2, 2, [box], [(0, [({2: 1.0}, -5.0)])])
+        assert decide(graph, prop, seconds=0.5).verdict != "unsat"
+
+
+def test_bounds_beyond_the_element_type_stay_finite() -> None:
+    """1e39 rounds to infinity in float32, of which nothing could be proved."""
+    prop = make_property(2, 2, [([-1e39, 0.0], [1e39, 0.1])], [(0, [({2: 1.0}, 0.0)])])
+    box = enclosing_box(prop, torch.float32)
+    assert box.lower[0].tolist() == [-1e39, 0.0]
+    assert box.upper[0, 0] == 1e39 and box.upper[0, 1] >= 0.1
+
+
+@pytest.mark.parametrize("value", [float("nan"), INF, -INF])
+@pytest.mark.parametrize("decide", [split_inputs, split_neurons])
+def test_weights_that_are_not_finite_prove_nothing(value: float, decide) -> None:  # noqa: ANN001
+    factor = torch.tensor([value, 1.0], dtype=torch.float64)
+    for graph in (graph_of(lambda x: x * factor, (1, 2)), graph_of(lambda x: torch.relu(x * factor) - 1, (1, 2))):
+        prop = make_property(2, 2, [([-1.0, -1.0], [1.0, 1.0])], [(0, [({2: 1.0}, -2.0)])])
+        assert decide(graph, prop, seconds=0.3).verdict != "unsat"
+
+
+@pytest.mark.parametrize(("rhs", "expected"), [(0.5, "sat"), (0.6, "sat"), (0.4, "unsat")])
+def test_single_points_and_inputs_that_do_not_matter(rhs: float, expected: str) -> None:
+    for high in (-1.0, 1.0):
+        prop = make_property(2, 2, [([0.5, -1.0], [0.5, high])], [(0, [({2: 1.0}, rhs)])])
+        assert split_inputs(FIRST_INPUT, prop).verdict == expected
+        verdict = split_neurons(FIRST_INPUT, prop, seconds=0.1 if expected == "sat" else 10.0).verdict
+        assert (verdict == "unsat") == (expected == "unsat")
+
+
+def test_a_point_that_can_be_neither_confirmed_nor_excluded_is_unknown() -> None:
+    """The split must end, not multiply boxes of one point until memory runs out."""
+    for upper in ([0.5, 0.5], [math.nextafter(0.5, 1), 0.5]):
+        prop = make_property(2, 2, [([0.5, 0.5], upper)], [(0, [({2: 1.0}, 0.5)])])
+        problem = problem_of(prop)
+        fixed = torch.tensor([False, True])
+        small = restrict(RECTIFIED, fixed, problem.values)
+        deadline = Deadline.after(20)
+        result = input_split(small, problem, deadline, lambda x: None, lambda p: None, "crown", lambda: None)
+        assert result.verdict == "unknown"
+
+
+def test_passed_deadlines_are_timeouts() -> None:
+    graph = dense_graph(0, (2, 8, 8, 2))
+    prop = make_property(2, 2, [([-5.0, -5.0], [5.0, 5.0])], [(0, [({2: 1.0}, -1.0)])])
+    for decide in (split_inputs, split_neurons):
+        assert decide(graph, prop, seconds=-1.0).verdict == "timeout"
