@@ -70,6 +70,8 @@ def command(work: Work, **options: Any) -> int:
     The first line of standard output is `sat` (a violation exists; a witness follows), `unsat` (none
     exists), `unknown` or `timeout`. Exit status: 0 for any of these, 2 for bad usage or bad input,
     1 for an error in this program.
+
+    `lirpa-verify operators` lists the operators that can be bounded.
     """
     start = process_started(options.pop("started"))
     return run(work, start, **options)
@@ -179,7 +181,15 @@ def _explain(outcome: Outcome, verbosity: int, debug: bool, seconds: float) -> N
 
 
 def main(arguments: Sequence[str] | None = None, work: Work | None = None) -> NoReturn:
-    """Entry point of the console script; `work` is what the worker process runs (tests replace it)."""
+    """Entry point of the console script; `work` is what the worker process runs (tests replace it).
+
+    `lirpa-verify operators` is the one call that is not about a model and a property.
+    """
+    if list(sys.argv[1:] if arguments is None else arguments) == ["operators"]:
+        from lirpa_verify.listing import operators_text
+
+        sys.stdout.write(operators_text())
+        _leave(0)
     if work is None:
         from lirpa_verify import worker
 

@@ -107,7 +107,7 @@ def prove(
         result = split_activations(graph, problem, deadline, judge, report, interlude)
         if result.verdict != "unknown" or method != "auto":
             return result
-    return input_split(graph, problem, deadline, judge, report, "crown", interlude)
+    return input_split(graph, problem, deadline, judge, report, None, interlude)
 
 
 def check_fit(network: Network, prop: Property) -> None:

@@ -71,7 +71,10 @@ def minimum(
             matrix.append((slope * direction).T)
             limit.append(-offset * direction)
             slope, offset = slope * sign, offset * sign
-        slope, offset = slope @ module.weights[-1].numpy(), offset @ module.weights[-1].numpy() + module.biases[-1].numpy()
+        slope, offset = (
+            slope @ module.weights[-1].numpy(),
+            offset @ module.weights[-1].numpy() + module.biases[-1].numpy(),
+        )
         matrix.append(rows[1:] @ slope.T)
         limit.append(rhs[1:] - rows[1:] @ offset)
         found = linear_minimum(slope @ rows[0], np.concatenate(matrix), np.concatenate(limit), lower, upper)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ class Dense(nn.Module):
 
     def __init__(self, g: torch.Generator, sizes: Sequence[int], activation: str, scale: float = 1.0) -> None:
         super().__init__()
-        self.weights = [normal(g, m, n, scale=scale * m**-0.5) for m, n in zip(sizes, sizes[1:])]
+        self.weights = [normal(g, m, n, scale=scale * m**-0.5) for m, n in pairwise(sizes)]
         self.biases = [normal(g, n, scale=0.3 * scale) for n in sizes[1:]]
         self.activation = ACTIVATIONS[activation]
 

@@ -6,36 +6,17 @@ import math
 
 import pytest
 import torch
-from random_networks import dense_graph, graph_of, make_property, problem_of
-from test_search_input_split import decide as split_inputs
+from deciders import Decide, restricted, split_inputs, split_neurons
+from random_networks import dense_graph, graph_of, make_property
 
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
-from lirpa_verify.graph.restrict import restrict
 from lirpa_verify.search.input_split import input_split
 from lirpa_verify.search.specification import enclosing_box
-from lirpa_verify.search.split_activations import split_activations
-from lirpa_verify.verdict import Result, Witness
-from vnnlib import Property
 
 INF = math.inf
+BOTH = pytest.mark.parametrize("decide", [split_inputs, split_neurons], ids=["inputs", "neurons"])
 UNIT = ([0.1, 0.2], [1.0, 1.0])
-
-
-def split_neurons(graph: Graph, prop: Property, seconds: float = 20.0) -> Result:
-    problem = problem_of(prop)
-    fixed = torch.ones(prop.n_inputs, dtype=torch.bool)
-    fixed[problem.varying] = False
-
-    def confirm(points: torch.Tensor) -> Witness | None:
-        for x in problem.full(points):
-            y = graph.forward(x.unsqueeze(0))[0]
-            if prop.evaluate(x.numpy(), y.numpy()):
-                return Witness(x.numpy(), y.numpy())
-        return None
-
-    small = restrict(graph, fixed, problem.values)
-    return split_activations(small, problem, Deadline.after(seconds), confirm, lambda p: None, lambda: None)
 
 
 IDENTITY = graph_of(lambda x: x * 1.0 + 0.0, (1, 2))
@@ -61,8 +42,8 @@ CASES: dict[str, tuple[list, bool]] = {
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("graph", [IDENTITY, RECTIFIED], ids=["linear", "rectified"])
-@pytest.mark.parametrize("decide", [split_inputs, split_neurons])
-def test_verdicts_on_the_identity(name: str, graph: Graph, decide) -> None:  # noqa: ANN001
+@BOTH
+def test_verdicts_on_the_identity(name: str, graph: Graph, decide: Decide) -> None:
     disjuncts, violated = CASES[name]
     prop = make_property(2, 2, [UNIT], [(0, rows) for rows in disjuncts])
     if not violated:
@@ -73,8 +54,8 @@ def test_verdicts_on_the_identity(name: str, graph: Graph, decide) -> None:  # n
         assert decide(graph, prop, seconds=0.1).verdict != "unsat"
 
 
-@pytest.mark.parametrize("decide", [split_inputs, split_neurons])
-def test_every_box_counts(decide) -> None:  # noqa: ANN001
+@BOTH
+def test_every_box_counts(decide: Decide) -> None:
     boxes = [UNIT, ([3.0, 3.0], [4.0, 4.0])]
     rows = [(0, [({2: 1.0}, 0.05)]), (1, [({2: 1.0}, 3.5)]), (0, [({3: -1.0}, -2.0)])]
     assert decide(RECTIFIED, make_property(2, 2, boxes, rows)).verdict != "unsat"
@@ -82,9 +63,11 @@ def test_every_box_counts(decide) -> None:  # noqa: ANN001
     assert decide(RECTIFIED, make_property(2, 2, boxes, rows)).verdict == "unsat"
 
 
-@pytest.mark.parametrize("box", [([-INF, -INF], [INF, INF]), ([-INF, 0.0], [0.0, 1.0]), ([-1e308, 0.0], [1.7e308, 1.0])])
-@pytest.mark.parametrize("decide", [split_inputs, split_neurons])
-def test_unbounded_boxes_prove_nothing(box: tuple[list[float], list[float]], decide) -> None:  # noqa: ANN001
+@pytest.mark.parametrize(
+    "box", [([-INF, -INF], [INF, INF]), ([-INF, 0.0], [0.0, 1.0]), ([-1e308, 0.0], [1.7e308, 1.0])]
+)
+@BOTH
+def test_unbounded_boxes_prove_nothing(box: tuple[list[float], list[float]], decide: Decide) -> None:
     for graph in (IDENTITY, RECTIFIED):
         prop = make_property(2, 2, [box], [(0, [({2: 1.0}, -5.0)])])
         assert decide(graph, prop, seconds=0.5).verdict != "unsat"
@@ -99,8 +82,8 @@ def test_bounds_beyond_the_element_type_stay_finite() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), INF, -INF])
-@pytest.mark.parametrize("decide", [split_inputs, split_neurons])
-def test_weights_that_are_not_finite_prove_nothing(value: float, decide) -> None:  # noqa: ANN001
+@BOTH
+def test_weights_that_are_not_finite_prove_nothing(value: float, decide: Decide) -> None:
     factor = torch.tensor([value, 1.0], dtype=torch.float64)
     for graph in (graph_of(lambda x: x * factor, (1, 2)), graph_of(lambda x: torch.relu(x * factor) - 1, (1, 2))):
         prop = make_property(2, 2, [([-1.0, -1.0], [1.0, 1.0])], [(0, [({2: 1.0}, -2.0)])])
@@ -120,11 +103,8 @@ def test_a_point_that_can_be_neither_confirmed_nor_excluded_is_unknown() -> None
     """The split must end, not multiply boxes of one point until memory runs out."""
     for upper in ([0.5, 0.5], [math.nextafter(0.5, 1), 0.5]):
         prop = make_property(2, 2, [([0.5, 0.5], upper)], [(0, [({2: 1.0}, 0.5)])])
-        problem = problem_of(prop)
-        fixed = torch.tensor([False, True])
-        small = restrict(RECTIFIED, fixed, problem.values)
-        deadline = Deadline.after(20)
-        result = input_split(small, problem, deadline, lambda x: None, lambda p: None, "crown", lambda: None)
+        small, problem = restricted(RECTIFIED, prop)
+        result = input_split(small, problem, Deadline.after(20), lambda x: None, lambda p: None, "crown", lambda: None)
         assert result.verdict == "unknown"
 
 

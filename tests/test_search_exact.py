@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from deciders import split_inputs, split_neurons
 from exact_networks import exact_value, minimum, rounded_up
 from random_networks import Dense, dense_graph, generator, graph_of, make_property, problem_of
-from test_search_edge_cases import split_neurons
-from test_search_input_split import decide as split_inputs
 
 from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
+from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import milp, split_activations
 from lirpa_verify.search.activation_split import make_roots
 from vnnlib import Property
@@ -39,8 +39,6 @@ def property_of(rows: np.ndarray, rhs: np.ndarray, lower: np.ndarray, upper: np.
 def program(graph: Graph, prop: Property) -> milp.Answer:
     problem = problem_of(prop)
     whole = problem.full(torch.stack([problem.box.lower[0], problem.box.upper[0]]))
-    from lirpa_verify.operators.base import Interval
-
     values = bound_nodes(graph, Interval(whole[:1], whole[1:]))
     roots = make_roots(graph, problem, 0, torch.tensor([0]))
     return milp.solve(graph, values, roots.start, roots.rhs[0], Deadline.after(20), threads=1)

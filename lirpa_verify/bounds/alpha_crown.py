@@ -9,7 +9,7 @@ range, which makes one step size fit all functions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -60,6 +60,7 @@ class Target:
     box: Interval
     intervals: Mapping[int, Interval]
     splits: Splits | None = None
+    sizes: Mapping[int, Tensor] = field(default_factory=dict)  # `bounds.sizes` over the boxes or around them
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,10 @@ def bound(
         start = {i: (share @ rows.flatten(2)).unflatten(2, rows.shape[2:]) for i, rows in start.items()}
         rhs = (share @ rhs.unsqueeze(2)).squeeze(2)
     extra = split_terms(target.splits, parameters.multipliers) if target.splits else ({}, 0.0)
-    linear = backward(graph, start, target.intervals, slopes, watch, extra[0])
+    linear = backward(graph, start, target.intervals, slopes, watch, extra[0], target.sizes)
     linear = replace(linear, offset=linear.offset - rhs - extra[1])
-    reach = torch.maximum(target.box.lower.abs(), target.box.upper.abs())
     with torch.no_grad():
-        magnitude = (linear.weight.abs() @ reach.unsqueeze(2)).squeeze(2) + linear.offset.abs() + 2 * rhs.abs()
-        slack = margin(magnitude)
+        slack = margin(linear.magnitude(target.box) + 2 * rhs.abs())
     return linear.lower(target.box) - slack, linear
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from lirpa_verify.bounds.sizes import magnitude, weighed
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval, Slopes, pair, zero_offset
 from lirpa_verify.operators.constant import Constant
@@ -26,11 +27,17 @@ class LinearBound:
     weight: Tensor  # (batch, rows, inputs)
     offset: Tensor  # (batch, rows)
     watched: dict[int, Tensor] = field(default_factory=dict)  # coefficients met at the watched nodes
+    size: Tensor | float = 0.0  # (batch, rows): of the terms added up on the way, for rounding
 
     def lower(self, box: Interval) -> Tensor:
         """Its minimum over the boxes: (batch, rows)."""
         middle, radius = (box.lower + box.upper) / 2, (box.upper - box.lower) / 2
         return pair(self.weight, middle) - pair(self.weight.abs(), radius) + self.offset
+
+    def magnitude(self, box: Interval) -> Tensor:
+        """Of all terms that make up the minimum: (batch, rows)."""
+        reach = torch.maximum(box.lower.abs(), box.upper.abs())
+        return pair(self.weight.abs(), reach) + self.offset.abs() + self.size
 
     def corner(self, box: Interval) -> Tensor:
         """The corner of the box where the minimum lies: (batch, rows, inputs)."""
@@ -44,6 +51,7 @@ class Pushed:
     coefficients: dict[int, Tensor]  # per node (batch or 1, rows, *node)
     offset: Tensor  # (batch or 1, rows)
     watched: dict[int, Tensor]
+    size: Tensor | float = 0.0  # (batch, rows): of the terms added up on the way
 
 
 def push(
@@ -54,10 +62,12 @@ def push(
     stop: Callable[[int], bool],
     watch: Collection[int] = (),
     extra: Mapping[int, Tensor] | None = None,
+    sizes: Mapping[int, Tensor] | None = None,
 ) -> Pushed:
     """Pushes coefficients towards the input, as far as nodes where to stop (the input always is one)."""
     pending, arrived = dict(start), {}
     offset: Tensor | float = 0.0
+    size: Tensor | float = 0.0
     watched: dict[int, Tensor] = {}
     for i in range(max(pending), -1, -1):
         rows = pending.pop(i, None)
@@ -73,15 +83,21 @@ def push(
             continue
         if isinstance(node.operator, Constant):
             offset = offset + pair(rows, node.operator.value)
+            size = size + weighed(rows, node.operator.value.abs().unsqueeze(0))
             continue
         needed = tuple(intervals[a] for a in node.arguments) if node.operator.bounded else ()
         below = node.operator.backward(rows, needed, slopes.get(i))
         offset = offset + below.offset
+        if sizes is not None and i in sizes:
+            size = size + weighed(rows, sizes[i])
+        for argument, interval, coefficients in zip(node.arguments, needed, below.coefficients, strict=False):
+            if sizes is None or argument not in sizes or len(graph.users[argument]) > 1:  # else counted there
+                size = size + weighed(coefficients, magnitude(interval))
         for argument, coefficients in zip(node.arguments, below.coefficients, strict=True):
             pending[argument] = pending[argument] + coefficients if argument in pending else coefficients
     if not isinstance(offset, Tensor):
         offset = zero_offset(next(iter(start.values())))
-    return Pushed(arrived, offset, watched)
+    return Pushed(arrived, offset, watched, size)
 
 
 def backward(
@@ -91,6 +107,7 @@ def backward(
     slopes: Mapping[int, Slopes] | None = None,
     watch: Collection[int] = (),
     extra: Mapping[int, Tensor] | None = None,
+    sizes: Mapping[int, Tensor] | None = None,
 ) -> LinearBound:
     """A linear function of the input below ``sum(<start[i], node i>)``.
 
@@ -101,13 +118,14 @@ def backward(
         slopes: free slopes per nonlinear node; without them each operator's own choice.
         watch: nodes whose coefficients the result keeps.
         extra: coefficients ``(batch, rows, *node)`` to add at nodes on the way (multipliers of constraints).
+        sizes: of the terms of every linear operator (`bounds.sizes`), without which their rounding is not counted.
     """
-    pushed = push(graph, start, intervals, slopes or {}, lambda i: False, watch, extra)
+    pushed = push(graph, start, intervals, slopes or {}, lambda i: False, watch, extra, sizes)
     weight = pushed.coefficients.get(0)
     if weight is None:  # nothing below depends on the input
         rows = next(iter(start.values()))
         weight = rows.new_zeros(1, rows.shape[1], graph.n_inputs)
-    return LinearBound(weight, pushed.offset, pushed.watched)
+    return LinearBound(weight, pushed.offset, pushed.watched, pushed.size)
 
 
 def one_hot_rows(index: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -7,9 +7,12 @@ intermediate node when the inputs are few, usually looser.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from lirpa_verify.graph.graph import Graph
-from lirpa_verify.operators.base import Interval, LinearForms
+from lirpa_verify.bounds.rounding import margin
+from lirpa_verify.bounds.sizes import magnitude, rounds
+from lirpa_verify.graph.graph import Graph, Node
+from lirpa_verify.operators.base import Interval, Linear, LinearForms
 from lirpa_verify.operators.constant import Constant
 
 
@@ -29,7 +32,30 @@ def forms_step(graph: Graph, i: int, forms: list[LinearForms], intervals: list[I
         weight = offset.new_zeros(batch, n, *node.shape)
         return LinearForms(weight, offset, weight, offset)
     arguments = tuple(forms[a] for a in node.arguments)
-    return node.operator.compose(arguments, tuple(intervals[a] for a in node.arguments))
+    composed = node.operator.compose(arguments, tuple(intervals[a] for a in node.arguments))
+    return loosened(node, composed, arguments, box)
+
+
+def loosened(node: Node, composed: LinearForms, arguments: tuple[LinearForms, ...], box: Interval) -> LinearForms:
+    """The forms moved apart by what rounding may have cost in this step."""
+    if not rounds(node) and not node.operator.bounded:
+        return composed
+    size = form_size(composed, box)
+    if isinstance(node.operator, Linear):
+        constant = node.operator.constant()
+        size = size + node.operator.absolute(*(form_size(a, box) for a in arguments))
+        size = size if constant is None else size + constant.abs()
+    pad = margin(size)
+    return composed._replace(lower_offset=composed.lower_offset - pad, upper_offset=composed.upper_offset + pad)
+
+
+def form_size(forms: LinearForms, box: Interval) -> Tensor:
+    """The largest sum of the magnitudes of a form's terms: (batch, *node)."""
+    tail = (1,) * (forms.lower_offset.dim() - 1)
+    reach = magnitude(box).reshape(*box.lower.shape, *tail)
+    lower = (forms.lower_weight.abs() * reach).sum(1) + forms.lower_offset.abs()
+    upper = (forms.upper_weight.abs() * reach).sum(1) + forms.upper_offset.abs()
+    return torch.maximum(lower, upper)
 
 
 def concretise(forms: LinearForms, box: Interval) -> Interval:
@@ -39,4 +65,5 @@ def concretise(forms: LinearForms, box: Interval) -> Interval:
     radius = ((box.upper - box.lower) / 2).reshape(*box.lower.shape, *tail)
     lower = (forms.lower_weight * middle - forms.lower_weight.abs() * radius).sum(1) + forms.lower_offset
     upper = (forms.upper_weight * middle + forms.upper_weight.abs() * radius).sum(1) + forms.upper_offset
-    return Interval(lower, upper)
+    pad = margin(form_size(forms, box))
+    return Interval(lower - pad, upper + pad)

@@ -20,7 +20,8 @@ from torch import Tensor
 from lirpa_verify.bounds.crown import Pushed, backward, one_hot_rows, push, with_negated
 from lirpa_verify.bounds.forward import concretise, forms_step, input_forms
 from lirpa_verify.bounds.interval import interval_step
-from lirpa_verify.bounds.rounding import intersect, outward
+from lirpa_verify.bounds.rounding import intersect, margin, outward
+from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval, Slopes
@@ -108,8 +109,10 @@ def tighten(
         return value
     batch, shape = box.lower.shape[0], graph.nodes[i].shape
     lower, upper = (end.expand(batch, *shape).flatten(1).clone() for end in value)
-    start = push(graph, {i: one_hot_rows(union, shape, box.lower)}, {}, {}, lambda a: graph.nodes[a].operator.bounded)
-    work = Work(graph, i, box, values, slopes, start)
+    known = sizes(graph, [*values, value])
+    one_hot = {i: one_hot_rows(union, shape, box.lower)}
+    start = push(graph, one_hot, {}, {}, lambda a: graph.nodes[a].operator.bounded, sizes=known)
+    work = Work(graph, i, box, values, slopes, start, known)
     room = rows_per_chunk(graph, i, box.lower.element_size()) // 2
     groups = alike(mask.sum(1))
     if OWN_ROW_COST * sum(len(who) * most for who, most in groups) >= batch * len(union):
@@ -118,7 +121,7 @@ def tighten(
                 if until.passed():
                     break
                 bounds = work.bound_all(slice(int(who[0]), int(who[-1]) + 1), which)
-                absorb(lower, upper, who.unsqueeze(1), union[which], bounds)
+                absorb(lower, upper, mask, who.unsqueeze(1), union[which], bounds)
         return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))
     place = torch.zeros_like(mask[0], dtype=torch.int64)
     place[union] = torch.arange(len(union), device=union.device)
@@ -129,7 +132,7 @@ def tighten(
             for part in entry.split(max(1, room), 1):
                 if until.passed():
                     break
-                absorb(lower, upper, who.unsqueeze(1), part, work.bound_own(who, place[part]))
+                absorb(lower, upper, mask, who.unsqueeze(1), part, work.bound_own(who, place[part]))
     return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))
 
 
@@ -146,10 +149,14 @@ def alike(count: Tensor) -> list[tuple[Tensor, int]]:
     return groups
 
 
-def absorb(lower: Tensor, upper: Tensor, who: Tensor, entry: Tensor, bounds: Interval) -> None:
-    """Intersects entries of some boxes, in place, with new bounds of them: (boxes, entries)."""
-    lower[who, entry] = torch.fmax(lower[who, entry], bounds.lower)
-    upper[who, entry] = torch.fmin(upper[who, entry], bounds.upper)
+def absorb(lower: Tensor, upper: Tensor, mask: Tensor, who: Tensor, entry: Tensor, bounds: Interval) -> None:
+    """Intersects entries of some boxes, in place, with new bounds of them: (boxes, entries).
+
+    Only undecided ones, so that the result for a box does not depend on its companions.
+    """
+    wanted, low, high = mask[who, entry], lower[who, entry], upper[who, entry]
+    lower[who, entry] = torch.where(wanted, torch.fmax(low, bounds.lower), low)
+    upper[who, entry] = torch.where(wanted, torch.fmin(high, bounds.upper), high)
 
 
 @dataclass(frozen=True)
@@ -162,18 +169,23 @@ class Work:
     values: list[Interval]
     slopes: Mapping[int, Slopes]
     start: Pushed  # (1, wanted entries, *node)
+    sizes: Mapping[int, Tensor]
 
     def bound_all(self, who: slice, which: Tensor) -> Interval:
         """Bounds of some of the wanted entries in every one of some boxes: (boxes, entries)."""
         start = {a: rows[:, which] for a, rows in self.start.coefficients.items()}
-        return self.bound(start, self.start.offset[:, which], who)
+        return self.bound(start, self.start.offset[:, which], self.first_size()[:, which], who)
 
     def bound_own(self, who: Tensor, which: Tensor) -> Interval:
         """Bounds of entries ``which`` (boxes, entries) of the wanted ones, other entries in every box."""
         start = {a: rows[0][which] for a, rows in self.start.coefficients.items()}
-        return self.bound(start, self.start.offset[0][which], who)
+        return self.bound(start, self.start.offset[0][which], self.first_size()[0][which], who)
 
-    def bound(self, start: Mapping[int, Tensor], offset: Tensor, who: Tensor | slice) -> Interval:
+    def first_size(self) -> Tensor:
+        """(1, wanted entries): what the first steps have added up, in the box where that is most."""
+        return (self.start.size + torch.zeros_like(self.start.offset)).amax(0, keepdim=True)
+
+    def bound(self, start: Mapping[int, Tensor], offset: Tensor, size: Tensor, who: Tensor | slice) -> Interval:
         def chosen(t: Tensor) -> Tensor:
             return t if t.shape[0] == 1 else t[who]
 
@@ -183,9 +195,12 @@ class Work:
         slopes = {a: Slopes(chosen(s.lower), chosen(s.upper)) for a, s in self.slopes.items() if a in below}
         box = Interval(self.box.lower[who], self.box.upper[who])
         rows = {a: with_negated(coefficients) for a, coefficients in start.items()}
-        bound = backward(self.graph, rows, intervals, slopes).lower(box)
+        known = {a: chosen(s) for a, s in self.sizes.items() if a in below}
+        linear = backward(self.graph, rows, intervals, slopes, sizes=known)
+        bound = linear.lower(box) - margin(linear.magnitude(box))
         half = bound.shape[1] // 2
-        return outward(Interval(bound[:, :half] + offset, offset - bound[:, half:]))
+        pad = margin(size + offset.abs())
+        return outward(Interval(bound[:, :half] + offset - pad, offset - bound[:, half:] + pad))
 
 
 def undecided_entries(graph: Graph, i: int, value: Interval) -> Tensor:

@@ -7,14 +7,25 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lirpa_verify.bounds.rounding import intersect
+from lirpa_verify.bounds.rounding import intersect, widened
+from lirpa_verify.bounds.sizes import rounds
 from lirpa_verify.graph.graph import Graph, Node
-from lirpa_verify.operators.base import Interval
+from lirpa_verify.operators.base import Interval, Linear
 
 
 def interval_step(node: Node, values: list[Interval]) -> Interval:
-    """Bounds of one node; an end that is not a number (a pole, inf - inf) becomes unbounded."""
-    lower, upper = node.operator.interval(*(values[a] for a in node.arguments))
+    """Bounds of one node, rounding included; an end that is not a number (a pole, inf - inf) becomes unbounded.
+
+    Where terms cancel, the error is relative to the terms: widening the arguments relative to their own
+    size adds just that to the result.
+    """
+    arguments = [values[a] for a in node.arguments]
+    if not rounds(node):
+        lower, upper = node.operator.interval(*arguments)
+    elif isinstance(node.operator, Linear):
+        lower, upper = widened(node.operator.interval(*(widened(a) for a in arguments)))
+    else:
+        lower, upper = widened(node.operator.interval(*arguments))
     return Interval(unbounded(lower, -torch.inf), unbounded(upper, torch.inf))
 
 

@@ -16,6 +16,7 @@ from lirpa_verify.bounds.crown import one_hot_rows, with_negated
 from lirpa_verify.bounds.intermediate import undecided_entries
 from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.rounding import intersect, outward
+from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
@@ -63,12 +64,12 @@ def optimise_node(
     if neurons == 0 or len(index) == 0:
         return value
     chunk = max(1, CHUNK_BYTES // (2 * 20 * 8 * neurons))
-    intervals = dict(enumerate(below))
+    intervals, known_sizes = dict(enumerate(below)), sizes(graph, [*below, value])
     for part in index.split(chunk):
         if effort.deadline.passed():
             break
         rows = with_negated(one_hot_rows(part, shape, box.lower))
-        target = Target({i: rows}, rows.new_zeros(1, rows.shape[1]), box, intervals)
+        target = Target({i: rows}, rows.new_zeros(1, rows.shape[1]), box, intervals, sizes=known_sizes)
         positions = initial_positions(graph, intervals, graph.ancestors[i], rows.shape[1])
         sign_is_enough = all(graph.nodes[u].operator.sign_decides for u in graph.users[i] if graph.nodes[u].operator.bounded)
         best = optimise(

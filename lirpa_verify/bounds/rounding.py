@@ -22,11 +22,21 @@ def outward(interval: Interval) -> Interval:
     return Interval(lower - pad, upper + pad)
 
 
+def widened(interval: Interval) -> Interval:
+    """The interval grown relative to its ends, so that 0 stays 0 and signs are kept."""
+    lower, upper = interval
+    return Interval(lower - RELATIVE[lower.dtype] * lower.abs(), upper + RELATIVE[lower.dtype] * upper.abs())
+
+
 def margin(magnitude: Tensor) -> Tensor:
     """How far beyond its threshold a bound of sums of this magnitude must lie to count as proved."""
     return RELATIVE[magnitude.dtype] * (1e-3 + magnitude.abs())
 
 
 def intersect(a: Interval, b: Interval) -> Interval:
-    """Both hold; an unusable (NaN) end of one leaves the other's."""
-    return Interval(torch.fmax(a.lower, b.lower), torch.fmin(a.upper, b.upper))
+    """Both hold; an unusable (NaN) end of one leaves the other's.
+
+    An empty result would be an error of rounding: what lies between is kept then.
+    """
+    lower, upper = torch.fmax(a.lower, b.lower), torch.fmin(a.upper, b.upper)
+    return Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))

@@ -24,6 +24,7 @@ from lirpa_verify.graph.lower import Builder, Rule, Symbol, as_float, operator_n
 from lirpa_verify.load.recording import Call
 from lirpa_verify.operators.arithmetic import Scale
 from lirpa_verify.operators.base import Operator
+from lirpa_verify.operators.constant import Constant
 from lirpa_verify.operators.discrete import ArgMax, Compare, Lookup, Scatter, Truncate
 from lirpa_verify.operators.maximum import Maximum
 from lirpa_verify.operators.rearrange import Expand, Gather, Permute, Reshape
@@ -36,18 +37,35 @@ MOVING = Reshape | Permute | Expand | Gather
 
 
 def compare(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    """An order is a step function of a difference, which keeps what both sides share; integers compare exactly."""
+    """Comparing 0 or 1 with a constant is linear; orders of reals are step functions of differences."""
     name, shape = operator_name(call), shape_of(call)
     x, y = args[:2]
+    if isinstance(x, Symbol) and not isinstance(y, Symbol) and is_truth(b, x.node):
+        at_0, at_1 = (getattr(torch, name)(torch.tensor(v), as_float(y)).double() for v in (0.0, 1.0))
+        if torch.equal(at_0, at_1):
+            return b.constant(at_0.expand(shape).contiguous())
+        return scaled(b, broadcast(b, x, shape), at_1 - at_0, at_0)
     if name in ("gt", "ge"):
         x, y, name = y, x, {"gt": "lt", "ge": "le"}[name]
     integers = all(not isinstance(v, Symbol) or is_integer(b, v.node) for v in (x, y))
     if name in ("lt", "le") and not integers:
         return nonlinear(b, Step(name == "lt"), [difference(b, y, x, shape)])
-    pair = [operand(b, value, shape) for value in (x, y)]
-    if name == "ne":
-        return negation(b, nonlinear(b, Compare("eq"), pair))
-    return nonlinear(b, Compare(name), pair)  # type: ignore[arg-type]
+    left, right = (operand(b, value, shape) for value in (x, y))
+    if name in ("eq", "ne"):
+        equal = equality(b, left, right)
+        return equal if name == "eq" else negation(b, equal)
+    return nonlinear(b, Compare("lt" if name == "lt" else "le", is_whole(b, left, right)), [left, right])
+
+
+def equality(b: Builder, x: Symbol, y: Symbol) -> Symbol:
+    """With x of 0 and 1 it is a choice between y = 0 and y = 1, linear in x as soon as y is known."""
+    if is_truth(b, y.node):
+        x, y = y, x
+    if not is_truth(b, x.node):
+        return nonlinear(b, Compare("eq", is_whole(b, x, y)), [x, y])
+    whole = is_whole(b, y)
+    zero, one = (nonlinear(b, Compare("eq", whole), [y, operand(b, v, y.shape)]) for v in (0.0, 1.0))
+    return combined(b, zero, product(b, x, combined(b, one, zero, -1.0)))
 
 
 def difference(b: Builder, x: Any, y: Any, shape: tuple[int, ...]) -> Symbol:
@@ -66,9 +84,9 @@ def negation(b: Builder, x: Symbol) -> Symbol:
 def truth(b: Builder, value: Symbol | Tensor | float, shape: tuple[int, ...]) -> Symbol:
     """0 or 1 for whether a value differs from 0."""
     x = operand(b, value, shape)
-    if isinstance(b.nodes[x.node].operator, Compare | Step):
+    if is_truth(b, x.node):
         return x
-    return negation(b, nonlinear(b, Compare("eq"), [x, operand(b, 0.0, shape)]))
+    return negation(b, nonlinear(b, Compare("eq", is_whole(b, x)), [x, operand(b, 0.0, shape)]))
 
 
 def logic(b: Builder, call: Call, args: list[Any]) -> Symbol:
@@ -99,10 +117,16 @@ def some(b: Builder, call: Call, args: list[Any]) -> Symbol:
 def where(b: Builder, call: Call, args: list[Any]) -> Symbol:
     condition, x, y = args
     shape = shape_of(call)
+    if isinstance(condition, Symbol) and isinstance(known := b.nodes[condition.node].operator, Constant):
+        condition = known.value
     if not isinstance(condition, Symbol):
         mask = as_float(condition != 0)
+        if bool((mask == mask.reshape(-1)[0]).all()):
+            return operand(b, x if mask.reshape(-1)[0] else y, shape)
         chosen, other = scaled(b, operand(b, x, shape), mask), scaled(b, operand(b, y, shape), 1 - mask)
         return combined(b, chosen, other)
+    if not isinstance(x, Symbol) and not isinstance(y, Symbol):
+        return scaled(b, truth(b, condition, shape), as_float(x) - as_float(y), as_float(y))
     jump = thresholded(b, condition, x, y)
     if jump is not None and condition.shape == shape:
         return jump
@@ -131,12 +155,34 @@ def cast(b: Builder, call: Call, args: list[Any]) -> Symbol:
     return truth(b, x, x.shape) if dtype == torch.bool else nonlinear(b, Truncate(), [x])
 
 
+def is_whole(b: Builder, *values: Symbol) -> bool:
+    """Whether all values are integers; constants say so themselves."""
+    for value in values:
+        operator = b.nodes[value.node].operator
+        constant = isinstance(operator, Constant) and bool((operator.value == operator.value.round()).all())
+        if not constant and not is_integer(b, value.node):
+            return False
+    return True
+
+
 def is_integer(b: Builder, node: int) -> bool:
     """Whether a node's values are integers whatever the input."""
     operator: Operator = b.nodes[node].operator
     if isinstance(operator, MOVING):
-        return is_integer(b, b.nodes[node].arguments[0])
-    return isinstance(operator, INTEGER)
+        return node in b.integers or is_integer(b, b.nodes[node].arguments[0])
+    return node in b.integers or isinstance(operator, INTEGER)
+
+
+def is_truth(b: Builder, node: int) -> bool:
+    """Whether a node's values are 0 or 1 whatever the input."""
+    operator: Operator = b.nodes[node].operator
+    if node in b.truths or isinstance(operator, Compare | Step):
+        return True
+    if isinstance(operator, Scale) and is_truth(b, b.nodes[node].arguments[0]):
+        at_0 = as_float(0.0 if operator.shift is None else operator.shift)
+        at_1 = at_0 + (1.0 if operator.factor is None else operator.factor)
+        return all(bool(((v == 0) | (v == 1)).all()) for v in (at_0, at_1))
+    return isinstance(operator, MOVING) and is_truth(b, b.nodes[node].arguments[0])
 
 
 def index_select(b: Builder, call: Call, args: list[Any]) -> Symbol:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lirpa_verify.errors import UnsupportedOperator
 from lirpa_verify.graph.graph import Graph, Node
-from lirpa_verify.load.recording import Call, Const, Recording, Ref
+from lirpa_verify.load.recording import Call, Const, Recording, Ref, TensorSpec
 from lirpa_verify.operators.base import Operator
 from lirpa_verify.operators.constant import Constant, Input
 from lirpa_verify.operators.rearrange import Concat, Gather, Reshape
@@ -39,10 +39,18 @@ class Builder:
 
     nodes: list[Node] = field(default_factory=list)
     label: str = ""
+    truths: set[int] = field(default_factory=set)  # nodes whose values are 0 or 1, as the recorded types say
+    integers: set[int] = field(default_factory=set)
 
     def add(self, operator: Operator, arguments: list[Symbol], shape: tuple[int, ...]) -> Symbol:
         self.nodes.append(Node(operator, tuple(a.node for a in arguments), shape, self.label))
         return Symbol(len(self.nodes) - 1, shape)
+
+    def note_type(self, x: Symbol, spec: TensorSpec | None) -> None:
+        if spec is not None and spec.dtype == torch.bool:
+            self.truths.add(x.node)
+        if spec is not None and not spec.dtype.is_floating_point:
+            self.integers.add(x.node)
 
     def reshape(self, x: Symbol, shape: tuple[int, ...]) -> Symbol:
         return x if x.shape == shape else self.add(Reshape(x.shape, shape), [x], shape)
@@ -95,6 +103,7 @@ def lower(recording: Recording, rules: dict[str, Rule]) -> Graph:
         for item, symbol in enumerate(result if isinstance(result, tuple) else (result,)):
             if symbol is not None:
                 symbols[Ref(i, item)] = symbol
+                builder.note_type(symbol, call.outputs[item])
     builder.label = "output"
     outputs = [builder.symbol(resolve(o)) for o in recording.outputs]
     flat = [builder.reshape(o, (math.prod(o.shape),)) for o in outputs]

@@ -44,6 +44,11 @@ def constant_backward(rows: Tensor, interval: Interval, arguments: tuple[Interva
     return Backward(zeros, flat(offset).sum(2))
 
 
+def integers_in(interval: Interval) -> Interval:
+    """From the least to the largest integer in it: this undoes any rounding outward of integers."""
+    return Interval(torch.ceil(interval.lower), torch.floor(interval.upper))
+
+
 @dataclass(frozen=True)
 class Truncate(Discrete):
     """Rounding towards zero: the cast of a real number to an integer."""
@@ -60,9 +65,10 @@ class Truncate(Discrete):
 
 @dataclass(frozen=True)
 class Compare(Discrete):
-    """``x < y``, ``x <= y`` or ``x == y`` as 0 or 1."""
+    """``x < y``, ``x <= y`` or ``x == y`` as 0 or 1; `whole` says that both sides are integers."""
 
     kind: Literal["lt", "le", "eq"]
+    whole: bool = False
 
     def forward(self, *arguments: Tensor) -> Tensor:
         x, y = arguments
@@ -70,7 +76,7 @@ class Compare(Discrete):
         return result.to(x.dtype)
 
     def interval(self, *arguments: Interval) -> Interval:
-        x, y = arguments
+        x, y = (integers_in(argument) for argument in arguments) if self.whole else arguments
         if self.kind == "lt":
             never, always = x.lower >= y.upper, x.upper < y.lower
         elif self.kind == "le":
@@ -148,7 +154,7 @@ class Scatter(Discrete):
         """Each write may or may not hit an entry; one at a known place certainly does."""
         number = torch.arange(len(self.base), device=self.base.device)
         lower = upper = self.base
-        for k, (first, last) in enumerate(zip(*(end.unbind(1) for end in arguments[0]), strict=True)):
+        for k, (first, last) in enumerate(zip(*(end.unbind(1) for end in integers_in(arguments[0])), strict=True)):
             first, last = first.unsqueeze(1), last.unsqueeze(1)
             possible, certain = (number >= first) & (number <= last), (number == first) & (number == last)
             value = self.source[k]

@@ -25,22 +25,23 @@ class Where(Operator):
 
     def interval(self, *arguments: Interval) -> Interval:
         condition, a, b = arguments
-        yes, no = condition.lower > 0, condition.upper <= 0
+        yes, no = decided(condition)
         lower = torch.where(yes, a.lower, torch.where(no, b.lower, torch.minimum(a.lower, b.lower)))
         upper = torch.where(yes, a.upper, torch.where(no, b.upper, torch.maximum(a.upper, b.upper)))
         return Interval(lower, upper)
 
     def undecided(self, interval: Interval, position: int) -> Tensor:
         if position == 0:
-            return (interval.lower <= 0) & (interval.upper > 0)
+            yes, no = decided(interval)
+            return ~(yes | no)
         return interval.upper > interval.lower
 
     def planes(self, intervals: tuple[Interval, ...]) -> Planes:
         low, high = (end.unsqueeze(1) for end in self.interval(*intervals))
-        yes, no = (intervals[0].lower > 0).unsqueeze(1), (intervals[0].upper <= 0).unsqueeze(1)
+        yes, no = (mask.unsqueeze(1) for mask in decided(intervals[0]))
         slopes = torch.zeros_like(low), yes.to(low.dtype).expand_as(low), no.to(low.dtype).expand_as(low)
-        decided = yes | no
-        planes = Planes(slopes, torch.where(decided, 0, low), slopes, torch.where(decided, 0, high))
+        known = yes | no
+        planes = Planes(slopes, torch.where(known, 0, low), slopes, torch.where(known, 0, high))
         unbounded = torch.isinf(planes.lower_offset).any() | torch.isinf(planes.upper_offset).any()
         return planes._replace(finite=False) if bool(unbounded) else planes
 
@@ -49,3 +50,8 @@ class Where(Operator):
 
     def compose(self, forms: tuple[LinearForms, ...], intervals: tuple[Interval, ...]) -> LinearForms:
         return planes_compose(forms, self.planes(intervals))
+
+
+def decided(condition: Interval) -> tuple[Tensor, Tensor]:
+    """Where a condition, which is 0 or 1, certainly holds and where it certainly does not."""
+    return condition.lower > 0, condition.upper < 1

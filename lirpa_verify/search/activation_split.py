@@ -8,8 +8,8 @@ of intermediate nodes are the parent's, cut at the split.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from lirpa_verify.bounds.alpha_crown import (
     optimise,
     slopes_at,
 )
+from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
@@ -43,6 +44,7 @@ class Roots:
 
     start: dict[int, Tensor]  # per node (roots, conjuncts, *node)
     rhs: Tensor  # (roots, conjuncts)
+    sizes: Mapping[int, Tensor] = field(default_factory=dict)  # `bounds.sizes` over the whole box
 
     def target(self, domains: Domains) -> Target:
         intervals = domains.intervals()
@@ -52,6 +54,7 @@ class Roots:
             intervals[0],
             intervals,
             domains.splits(),
+            self.sizes,
         )
 
 
@@ -72,6 +75,7 @@ def root_domains(
     graph: Graph, layout: Layout, roots: Roots, values: list[Interval], box: Interval, deadline: Deadline
 ) -> Domains:
     """One domain per root, bounded with optimised slopes."""
+    roots = replace(roots, sizes=sizes(graph, values))
     count = len(roots.rhs)
     intervals = {0: box, **{i: values[i] for i in graph.bounded}}
     fields: dict[Key, Tensor] = {}

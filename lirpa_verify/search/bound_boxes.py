@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.crown import LinearBound, backward
-from lirpa_verify.bounds.intermediate import Method, bound_nodes
+from lirpa_verify.bounds.intermediate import NEVER, Method, bound_nodes
 from lirpa_verify.bounds.rounding import margin
+from lirpa_verify.bounds.sizes import sizes
+from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search.boxes import Boxes
@@ -25,16 +27,26 @@ class RowBounds:
 
     disjuncts: Tensor  # (kept,) which disjuncts the columns are
     margin: Tensor  # (batch, kept, rows): lower bound of row - rhs; -inf at missing rows
-    linear: LinearBound  # of row - rhs over the inputs, rows flattened: (batch, kept * rows, inputs)
+    linear: LinearBound  # of row - rhs over the inputs, rounding taken off: (batch, kept * rows, inputs)
 
     def closed(self) -> Tensor:
         """(batch, kept): disjuncts of which some row is impossible in the whole box."""
         return (self.margin > 0).any(2)
 
+    def __getitem__(self, index: Tensor | slice) -> RowBounds:
+        return RowBounds(
+            self.disjuncts, self.margin[index], LinearBound(self.linear.weight[index], self.linear.offset[index])
+        )
 
-def bound_boxes(graph: Graph, specification: Specification, boxes: Boxes, method: Method) -> RowBounds:
-    """Bounds every row that still matters with CROWN, intermediate nodes with `method`."""
-    values = bound_nodes(graph, boxes.interval, method)
+
+def still_open(boxes: Boxes, bounds: RowBounds) -> Tensor:
+    """(batch, kept) disjuncts that could hold a violation."""
+    return boxes.alive[:, bounds.disjuncts] & ~bounds.closed()
+
+
+def bound_boxes(graph: Graph, specification: Specification, boxes: Boxes, method: Method, until: Deadline = NEVER) -> RowBounds:
+    """Bounds every row that still matters with CROWN, intermediate nodes with `method` (until a deadline)."""
+    values = bound_nodes(graph, boxes.interval, method, until=until)
     return bound_rows(graph, specification, boxes, values)
 
 
@@ -43,13 +55,13 @@ def bound_rows(graph: Graph, specification: Specification, boxes: Boxes, values:
     rows = specification.rows[boxes.origin][:, kept]  # (batch, kept, rows)
     flat = rows.clamp(min=0).flatten(1)
     start = starting_rows(graph, specification, specification.kind[flat])
-    linear = backward(graph, start, dict(enumerate(values)))
+    linear = backward(graph, start, dict(enumerate(values)), sizes=sizes(graph, values))
     rhs = specification.rhs[flat]
     batch = len(boxes)
-    linear = LinearBound(linear.weight.expand(batch, -1, -1), linear.offset.expand(batch, -1) - rhs)
-    reach = torch.maximum(boxes.lower.abs(), boxes.upper.abs())
-    magnitude = (linear.weight.abs() @ reach.unsqueeze(2)).squeeze(2) + linear.offset.abs() + 2 * rhs.abs()
-    lower = (linear.lower(boxes.interval) - margin(magnitude)).reshape(rows.shape)
+    linear = LinearBound(linear.weight.expand(batch, -1, -1), linear.offset.expand(batch, -1) - rhs, size=linear.size)
+    slack = margin(linear.magnitude(boxes.interval) + 2 * rhs.abs())
+    linear = LinearBound(linear.weight, linear.offset - slack)  # now below the row at every point of the box
+    lower = linear.lower(boxes.interval).reshape(rows.shape)
     return RowBounds(kept, lower.masked_fill(rows < 0, -torch.inf), linear)
 
 
@@ -66,8 +78,8 @@ def interval_rows(graph: Graph, specification: Specification, boxes: Boxes, valu
         lower = lower + torch.minimum(coefficients * low, coefficients * high).sum(2)
         magnitude = magnitude + torch.maximum((coefficients * low).abs(), (coefficients * high).abs()).sum(2)
     weight = lower.new_zeros(*lower.shape, graph.n_inputs)
-    bound = (lower - margin(magnitude)).reshape(rows.shape).masked_fill(rows < 0, -torch.inf)
-    return RowBounds(kept, bound, LinearBound(weight, lower))
+    lower = lower - margin(magnitude)
+    return RowBounds(kept, lower.reshape(rows.shape).masked_fill(rows < 0, -torch.inf), LinearBound(weight, lower))
 
 
 def starting_rows(graph: Graph, specification: Specification, kind: Tensor) -> dict[int, Tensor]:

@@ -16,8 +16,9 @@ from torch import Tensor
 from lirpa_verify.bounds.intermediate import Method
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
-from lirpa_verify.search.bound_boxes import RowBounds, bound_boxes
+from lirpa_verify.search.bound_boxes import RowBounds, still_open
 from lirpa_verify.search.boxes import Boxes, join
+from lirpa_verify.search.effort import Effort
 from lirpa_verify.search.shrink import shrink
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.search.stack import Stack
@@ -27,7 +28,8 @@ Confirm = Callable[[Tensor], "Witness | None"]  # candidates (points, varying in
 Report = Callable[[Progress], None]
 
 FIRST_BATCH = 64
-LARGEST_BATCH = 2**15
+BATCH_BYTES = 2**26
+ROUND_SECONDS = 0.5
 REPORT_SECONDS = 0.2
 
 
@@ -54,7 +56,7 @@ def input_split(
     deadline: Deadline,
     confirm: Confirm,
     report: Report,
-    method: Method,
+    method: Method | None,
     interlude: Callable[[], Result | None],
 ) -> Result:
     """Proves the property, finds a violation, or runs out of time.
@@ -65,11 +67,12 @@ def input_split(
         deadline: when to stop.
         confirm: replays candidate points; only what it returns is a witness.
         report: takes news for the user.
-        method: how intermediate nodes are bounded.
+        method: how intermediate nodes are bounded; None to choose by measurement.
         interlude: called once a round; an attack that runs beside the proof.
     """
     stack: Stack[Boxes] = Stack(join)
-    tally, size = Tally(), BatchSize()
+    tally, size = Tally(), BatchSize.of(graph)
+    effort = Effort.automatic(graph, problem, deadline) if method is None else Effort(graph, problem, deadline, (method,))
     stack.push(initial_boxes(problem))
     reported = 0.0
     with torch.no_grad():
@@ -78,22 +81,23 @@ def input_split(
                 return Result("timeout", reason="time is up", statistics=statistics(stack, tally))
             boxes = stack.pop(size.now)
             started = time.monotonic()
-            bounds = bound_boxes(graph, problem.specification, boxes, method)
-            witness = look_for_witness(graph, problem, boxes, bounds, confirm)
+            left, bounds = effort.bound(boxes)
+            witness = look_for_witness(graph, problem, left, bounds, confirm)
+            seconds = time.monotonic() - started
             if witness is not None:
                 return Result("sat", witness, "input split", statistics(stack, tally))
             beside = interlude()
             if beside is not None:
                 return beside
-            remaining, sensitivity = reduce(boxes, bounds)
+            remaining, sensitivity = reduce(left, bounds)
             divisible = can_halve(remaining).any(1)
             tally.points += int((~divisible).sum())
             children = split(remaining[divisible], sensitivity[divisible], room=size.now)
             stack.push(children)
-            size.learn(len(boxes), time.monotonic() - started)
+            size.learn(len(boxes), seconds)
             tally.rounds += 1
             tally.bounded += len(boxes)
-            tally.closed += int(bounds_closed(boxes, bounds).sum())
+            tally.closed += len(boxes) - len(remaining)
             if time.monotonic() - reported > REPORT_SECONDS:
                 reported = time.monotonic()
                 report(Progress("input-split", stack.count, tally.closed, stack.worst()))
@@ -105,15 +109,6 @@ def input_split(
 
 def statistics(stack: Stack[Boxes], tally: Tally) -> dict[str, float | int | str]:
     return {"boxes": tally.bounded, "rounds": tally.rounds, "open": stack.count}
-
-
-def still_open(boxes: Boxes, bounds: RowBounds) -> Tensor:
-    """(batch, kept) disjuncts that could hold a violation."""
-    return boxes.alive[:, bounds.disjuncts] & ~bounds.closed()
-
-
-def bounds_closed(boxes: Boxes, bounds: RowBounds) -> Tensor:
-    return ~still_open(boxes, bounds).any(1)
 
 
 def look_for_witness(
@@ -190,17 +185,20 @@ def halve(boxes: Boxes, dimension: Tensor) -> Boxes:
 
 @dataclass
 class BatchSize:
-    """Grows the batch while larger ones bound more boxes per second."""
+    """As many boxes as take about half a second, so that news, attacks and the deadline are not kept waiting."""
 
-    now: int = FIRST_BATCH
-    best_rate: float = 0.0
-    settled: bool = False
+    now: int
+    limit: int
+
+    @staticmethod
+    def of(graph: Graph) -> BatchSize:
+        """Batches whose linear forms at the widest node fit in `BATCH_BYTES`; larger ones are no faster."""
+        widest = max(node.size for node in graph.nodes)
+        limit = max(1, BATCH_BYTES // (16 * widest * (graph.n_inputs + 1)))
+        return BatchSize(min(FIRST_BATCH, limit), limit)
 
     def learn(self, boxes: int, seconds: float) -> None:
-        if self.settled or boxes < self.now:
-            return
-        rate = boxes / max(seconds, 1e-6)
-        if rate > 1.1 * self.best_rate and self.now < LARGEST_BATCH:
-            self.best_rate, self.now = rate, self.now * 2
-        else:
-            self.settled, self.now = True, max(FIRST_BATCH, self.now // 2)
+        if seconds > 2 * ROUND_SECONDS:
+            self.now = max(1, self.now // 2)
+        elif seconds < ROUND_SECONDS / 2 and boxes >= self.now:
+            self.now = min(self.limit, self.now * 2)

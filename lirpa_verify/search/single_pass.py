@@ -11,8 +11,8 @@ from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search.activation_split import make_roots, root_domains, splittable
-from lirpa_verify.search.bound_boxes import bound_rows, interval_rows
-from lirpa_verify.search.input_split import initial_boxes, still_open
+from lirpa_verify.search.bound_boxes import bound_rows, interval_rows, still_open
+from lirpa_verify.search.input_split import initial_boxes
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Progress, Result
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.bounds.optimised_nodes import optimise_nodes, timed_effort
+from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
@@ -48,6 +49,7 @@ def split_activations(
         roots = make_roots(graph, problem, b, disjuncts)
         report(Progress("bounds"))
         values, domains = root_bounds(graph, layout, roots, box, deadline, report)
+        roots = replace(roots, sizes=sizes(graph, values))
         open_ = (~(domains.margin > 0)).nonzero().flatten()
         if len(open_) == 0:
             continue

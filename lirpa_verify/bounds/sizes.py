@@ -1,0 +1,63 @@
+"""How large the numbers are that a backward pass adds up, which is what its rounding errors are relative to.
+
+A bound can be small because large terms cancel. The error of ``<rows, W x + b>`` is relative to
+``<|rows|, |W| |x| + |b|>``; a pass gathers these sizes node by node (running error analysis: Higham,
+Accuracy and Stability of Numerical Algorithms, chapter 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.graph.graph import Graph, Node
+from lirpa_verify.operators.base import Interval, Linear
+from lirpa_verify.operators.constant import Constant
+from lirpa_verify.operators.rearrange import Concat, Gather, Permute, Reshape
+from lirpa_verify.operators.relu import ReLU
+
+HUGE = 1e30  # stands for infinity where it may meet a coefficient of 0
+
+
+@torch.no_grad()
+def sizes(graph: Graph, values: Sequence[Interval]) -> dict[int, Tensor]:
+    """Per node whose rule rounds the size of its terms, ``(batch or 1, *node)``.
+
+    Args:
+        graph: the network.
+        values: bounds of the nodes, from the first on, as many as there are.
+    """
+    found = {}
+    for i, node in enumerate(graph.nodes[1 : len(values)], start=1):
+        if not rounds(node):
+            continue
+        if isinstance(node.operator, Linear):
+            size = node.operator.absolute(*(magnitude(values[a]) for a in node.arguments))
+            constant = node.operator.constant()
+            found[i] = size if constant is None else size + constant.abs()
+        else:
+            found[i] = magnitude(values[i])
+    return found
+
+
+def rounds(node: Node) -> bool:
+    """Whether the node does more than move entries (what a ReLU adds is counted at its argument)."""
+    operator = node.operator
+    moves = isinstance(operator, Reshape | Permute | Concat) or (isinstance(operator, Gather) and operator.distinct)
+    return not (moves or isinstance(operator, Constant | ReLU))
+
+
+def magnitude(interval: Interval) -> Tensor:
+    return torch.maximum(interval.lower.abs(), interval.upper.abs())
+
+
+@torch.no_grad()
+def weighed(rows: Tensor, size: Tensor) -> Tensor:
+    """At least ``<|rows|, size>``: (batch, rows, *node) with (batch or 1, *node) -> (batch, rows)."""
+    flat, size = rows.detach().reshape(*rows.shape[:2], -1), size.reshape(size.shape[0], -1)
+    norm = torch.linalg.vector_norm(size, dim=1, keepdim=True)
+    if bool(torch.isfinite(norm).all()):
+        return torch.linalg.vector_norm(flat, dim=2) * norm  # by Cauchy and Schwarz, in one pass over the rows
+    return torch.matmul(flat.abs(), size.clamp(max=HUGE).unsqueeze(2)).squeeze(2)  # 0 times infinity is 0 here
