@@ -80,7 +80,9 @@ def verify(network: Network, prop: Property, deadline: Deadline, options: Option
     problem, graph = prepare(network, prop)
     judge = Judge(network, prop, problem)
     generator = torch.Generator().manual_seed(options.seed)
-    attack = Attack(with_soft_steps(graph.to(torch.float32, device)), problem.to(torch.float32, device), judge, generator)
+    attack = Attack(
+        with_soft_steps(graph.to(torch.float32, device)), problem.to(torch.float32, device), judge, generator
+    )
     report(Progress("attack"))
     witness = attack.advance(deadline)
     if witness is not None:

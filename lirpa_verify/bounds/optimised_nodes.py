@@ -71,9 +71,16 @@ def optimise_node(
         rows = with_negated(one_hot_rows(part, shape, box.lower))
         target = Target({i: rows}, rows.new_zeros(1, rows.shape[1]), box, intervals, sizes=known_sizes)
         positions = initial_positions(graph, intervals, graph.ancestors[i], rows.shape[1])
-        sign_is_enough = all(graph.nodes[u].operator.sign_decides for u in graph.users[i] if graph.nodes[u].operator.bounded)
+        sign_is_enough = all(
+            graph.nodes[u].operator.sign_decides for u in graph.users[i] if graph.nodes[u].operator.bounded
+        )
         best = optimise(
-            graph, target, Parameters(positions, {}), effort.steps, lambda _: not effort.deadline.passed(), goal=sign_is_enough
+            graph,
+            target,
+            Parameters(positions, {}),
+            effort.steps,
+            lambda _: not effort.deadline.passed(),
+            goal=sign_is_enough,
         )
         below_, above = best.margin[:, : len(part)], -best.margin[:, len(part) :]
         found = outward(Interval(below_, above))
@@ -86,5 +93,3 @@ def timed_effort(seconds_per_pass: float, budget: float, deadline: Deadline, mos
     """Steps that fit a budget, a step with gradients costing about four passes."""
     steps = int(budget / (4 * max(seconds_per_pass, 1e-4)))
     return Effort(max(0, min(most, steps)), deadline.within(budget))
-
-

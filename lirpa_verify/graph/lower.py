@@ -136,7 +136,7 @@ def _reachable(nodes: list[Node], output: int) -> tuple[Node, ...]:
     for i in range(output, 0, -1):
         if i in needed:
             needed.update(nodes[i].arguments)
-    order = sorted(needed - {output}) + [output]
+    order = [*sorted(needed - {output}), output]
     if output == 0:  # a network that returns its input: give it a node of its own
         nodes = [*nodes, Node(Reshape(nodes[0].shape, nodes[0].shape), (0,), nodes[0].shape, "output")]
         order = [0, len(nodes) - 1]

@@ -96,7 +96,7 @@ def column_bias(dense: Dense) -> Tensor:
 
 def sparse_product(a: Tensor, b: Tensor) -> Tensor:
     """``a @ b`` for a matrix b that is mostly zero."""
-    row, column = b.nonzero(as_tuple=True)
+    row, _column = b.nonzero(as_tuple=True)
     if len(row) > SPARSE_DENSITY * b.numel():
         return a @ b
     return product(a, SparseDense.of(b, None).turned)
@@ -129,4 +129,3 @@ def without_copies(nodes: list[Node], after: Node, copies: Copies) -> list[Node]
         Node(beside, source, after.shape, after.name),
         Node(Combine((1.0, 1.0)), (start + 2, start + 3), after.shape, after.name),
     ]
-

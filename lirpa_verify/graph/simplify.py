@@ -222,5 +222,12 @@ def drop_permute(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) ->
 
 
 RULES: tuple[Rule, ...] = (
-    fold_constants, merge_reshapes, plain_gather, gather_embed, reshape_embed, merge_gathers, merge_scales, drop_permute,
-)  # fmt: skip
+    fold_constants,
+    merge_reshapes,
+    plain_gather,
+    gather_embed,
+    reshape_embed,
+    merge_gathers,
+    merge_scales,
+    drop_permute,
+)

@@ -160,9 +160,7 @@ def bound_children(graph: Graph, roots: Roots, layout: Layout, domains: Domains,
     target, inherited = roots.target(children), children.parameters()
     active = {z: m for z, m in inherited.multipliers.items() if bool((children.fields["sign", z] != 0).any())}
     parameters = Parameters(inherited.positions, active, inherited.weights)
-    best = optimise(
-        graph, target, parameters, CHILD_STEPS, lambda margin: unproved(margin) and not deadline.passed()
-    )
+    best = optimise(graph, target, parameters, CHILD_STEPS, lambda margin: unproved(margin) and not deadline.passed())
     margin = torch.fmax(best.margin[:, 0], children.margin)
     return children.updated({**parameter_fields(best.parameters), ("margin", 0): margin})
 

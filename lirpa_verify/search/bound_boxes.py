@@ -44,7 +44,9 @@ def still_open(boxes: Boxes, bounds: RowBounds) -> Tensor:
     return boxes.alive[:, bounds.disjuncts] & ~bounds.closed()
 
 
-def bound_boxes(graph: Graph, specification: Specification, boxes: Boxes, method: Method, until: Deadline = NEVER) -> RowBounds:
+def bound_boxes(
+    graph: Graph, specification: Specification, boxes: Boxes, method: Method, until: Deadline = NEVER
+) -> RowBounds:
     """Bounds every row that still matters with CROWN, intermediate nodes with `method` (until a deadline)."""
     values = bound_nodes(graph, boxes.interval, method, until=until)
     return bound_rows(graph, specification, boxes, values)

@@ -72,7 +72,9 @@ def input_split(
     """
     stack: Stack[Boxes] = Stack(join)
     tally, size = Tally(), BatchSize.of(graph)
-    effort = Effort.automatic(graph, problem, deadline) if method is None else Effort(graph, problem, deadline, (method,))
+    effort = (
+        Effort.automatic(graph, problem, deadline) if method is None else Effort(graph, problem, deadline, (method,))
+    )
     stack.push(initial_boxes(problem))
     reported = 0.0
     with torch.no_grad():

@@ -12,7 +12,7 @@ of 1, and rows are loosened by more than rounding, dropped coefficients and tole
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import highspy
@@ -63,7 +63,8 @@ class Entries(NamedTuple):
     radius: np.ndarray
 
 
-class Expression(NamedTuple):
+@dataclass(frozen=True)
+class Expression:
     """``sum(value * variable[index]) + constant``; `size` bounds the terms that rounding is relative to."""
 
     index: np.ndarray
@@ -216,10 +217,10 @@ def add_relu(program: Program, y: Expression, z: Expression, lower: float, upper
     if lower >= 0 or upper <= 0:
         slope = 1.0 if lower >= 0 else leak
         program.at_most(y.plus(z, -slope))
-        program.at_most(y._replace(value=-y.value, constant=-y.constant).plus(z, slope))
+        program.at_most(replace(y, value=-y.value, constant=-y.constant).plus(z, slope))
         return
     active = program.binary()
-    negated = y._replace(value=-y.value, constant=-y.constant)
+    negated = replace(y, value=-y.value, constant=-y.constant)
     program.at_most(negated.plus(z, 1.0))
     if leak:
         program.at_most(negated.plus(z, leak))

@@ -1,0 +1,89 @@
+"""The attack finds planted violations, and claims nothing that is not confirmed."""
+
+from __future__ import annotations
+
+import torch
+from deciders import judge
+from random_networks import dense_graph, generator, graph_of, make_property, problem_of
+
+from lirpa_verify.attack.gradient import Attack
+from lirpa_verify.deadline import Deadline
+from lirpa_verify.graph.graph import Graph
+from lirpa_verify.verdict import Witness
+from vnnlib import Property
+
+
+def attack_on(graph: Graph, prop: Property, seed: int = 0) -> Attack:
+    problem = problem_of(prop)
+    single = problem.to(torch.float32)
+    return Attack(graph.to(torch.float32), single, judge(graph, prop, problem), generator(seed))
+
+
+def search(attack: Attack, runs: int = 6) -> Witness | None:
+    for _ in range(runs):
+        witness = attack.advance(Deadline.after(60))
+        if witness is not None:
+            return witness
+    return None
+
+
+def test_planted_violations_are_found() -> None:
+    for seed in range(6):
+        graph = dense_graph(seed, (5, 20, 20, 3), "relu" if seed % 2 else "tanh")
+        planted = torch.rand(1, 5, generator=generator(seed), dtype=torch.float64) * 2 - 1
+        y = graph.forward(planted)[0].tolist()
+        rows = [({5: 1.0}, y[0] + 0.05), ({6: -1.0}, -y[1] + 0.05)]  # as at the planted point, or further
+        prop = make_property(5, 3, [([-1.0] * 5, [1.0] * 5)], [(0, rows)])
+        witness = search(attack_on(graph, prop))
+        assert witness is not None and prop.evaluate(witness.x, witness.y), seed
+
+
+def test_violations_in_one_of_many_boxes_and_disjuncts() -> None:
+    graph = graph_of(lambda x: torch.relu(x) - torch.relu(-x), (1, 2))
+    boxes = [([float(k), 0.0], [k + 0.5, 1.0]) for k in range(300)]
+    disjuncts = [(k, [({2: 1.0}, k - 1.0)]) for k in range(300)]
+    disjuncts[217] = (217, [({2: 1.0}, 217.1), ({3: -1.0}, -0.5)])
+    witness = search(attack_on(graph, make_property(2, 2, boxes, disjuncts)), 40)
+    assert witness is not None and 217 <= witness.x[0] <= 217.1
+
+
+def test_candidates_that_are_not_confirmed_count_for_nothing() -> None:
+    graph = dense_graph(1, (2, 6, 1))
+    prop = make_property(2, 1, [([-1.0, -1.0], [1.0, 1.0])], [(0, [({2: 1.0}, 1e6)])])
+    attack = attack_on(graph, prop)
+    seen: list[torch.Tensor] = []
+    attack.confirm = lambda points: seen.append(points)  # type: ignore[assignment,func-returns-value]
+    assert search(attack, 2) is None
+    assert seen and all(bool((points.abs() <= 1).all()) for points in seen)
+
+
+def test_the_same_seed_takes_the_same_way() -> None:
+    graph = dense_graph(2, (4, 10, 2), "tanh")
+    prop = make_property(4, 2, [([-1.0] * 4, [1.0] * 4)], [(0, [({4: 1.0}, 1e6)])])
+    found = [search(attack_on(graph, prop, seed)) for seed in (3, 3, 4)]
+    assert all(witness is not None for witness in found)
+    assert torch.equal(torch.from_numpy(found[0].x), torch.from_numpy(found[1].x))  # type: ignore[union-attr]
+
+
+def test_networks_without_gradients() -> None:
+    for function in (torch.sign, lambda x: x * 0.0, lambda x: x * float("nan")):
+        graph = graph_of(function, (1, 2))
+        prop = make_property(2, 2, [([-1.0, -1.0], [1.0, 1.0])], [(0, [({2: 1.0}, -3.0)])])
+        assert search(attack_on(graph, prop), 2) is None
+
+
+def test_points_stay_in_pinned_and_tiny_boxes() -> None:
+    graph = dense_graph(3, (3, 6, 1))
+    prop = make_property(3, 1, [([0.1, -1.0, 5.0], [0.1, -1.0 + 1e-9, 6.0])], [(0, [({3: 1.0}, -1e6)])])
+    attack = attack_on(graph, prop)
+    lower, upper = attack.problem.box
+    box = torch.zeros(50, dtype=torch.int64)
+    start = attack.start_points(box)
+    assert bool((start >= lower).all()) and bool((start <= upper).all())
+    assert search(attack, 2) is None
+
+
+def test_a_passed_deadline_stops_the_attack() -> None:
+    graph = dense_graph(4, (2, 6, 1))
+    prop = make_property(2, 1, [([-1.0, -1.0], [1.0, 1.0])], [(0, [({2: 1.0}, -1e6)])])
+    assert attack_on(graph, prop).advance(Deadline.after(-1)) is None
