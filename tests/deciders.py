@@ -29,7 +29,7 @@ def restricted(graph: Graph, prop: Property) -> tuple[Graph, Problem]:
 
 def judge(graph: Graph, prop: Property, problem: Problem) -> Callable[[torch.Tensor], Witness | None]:
     def confirm(points: torch.Tensor) -> Witness | None:
-        for x in problem.full(points):
+        for x in problem.full(points.double()):
             y = graph.forward(x.unsqueeze(0))[0]
             if prop.evaluate(x.numpy(), y.numpy()):
                 return Witness(x.numpy(), y.numpy())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from deciders import judge
-from random_networks import dense_graph, generator, graph_of, make_property, problem_of
+from deciders import judge, restricted
+from random_networks import dense_graph, generator, graph_of, make_property
 
 from lirpa_verify.attack.gradient import Attack
 from lirpa_verify.deadline import Deadline
@@ -14,9 +14,9 @@ from vnnlib import Property
 
 
 def attack_on(graph: Graph, prop: Property, seed: int = 0) -> Attack:
-    problem = problem_of(prop)
-    single = problem.to(torch.float32)
-    return Attack(graph.to(torch.float32), single, judge(graph, prop, problem), generator(seed))
+    small, problem = restricted(graph, prop)
+    confirm = judge(graph, prop, problem)
+    return Attack(small.to(torch.float32), problem.to(torch.float32), confirm, generator(seed))
 
 
 def search(attack: Attack, runs: int = 6) -> Witness | None:

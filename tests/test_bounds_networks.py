@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lirpa_verify.bounds.crown import backward, one_hot_rows, with_negated
 from lirpa_verify.bounds.forward import concretise, forms_step, input_forms
-from lirpa_verify.bounds.intermediate import Method, bound_nodes
+from lirpa_verify.bounds.intermediate import Method, bound_nodes, undecided_entries
 from lirpa_verify.bounds.interval import interval_bounds
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
@@ -129,6 +129,8 @@ def test_boxes_of_a_batch_do_not_influence_each_other() -> None:
             together = bound_nodes(graph, box, method)
             for b in range(6):
                 alone = bound_nodes(graph, Interval(box.lower[b : b + 1], box.upper[b : b + 1]), method)
-                for one, many in zip(alone, together, strict=True):
-                    for x, y in zip(one, many, strict=True):
-                        assert torch.allclose(x[0], y[min(b, len(y) - 1)], rtol=1e-9, atol=1e-9)
+                for i in graph.bounded:  # elsewhere, rows that one box wants may tighten another's by chance
+                    wanted = undecided_entries(graph, i, alone[i])[0]
+                    for x, y in zip(alone[i], together[i], strict=True):
+                        difference = (x[0] - y[min(b, len(y) - 1)]).flatten()[wanted]
+                        assert float(difference.abs().amax() if len(difference) else 0.0) < 1e-8, (kind, method, i)

@@ -17,7 +17,7 @@ from lirpa_verify.search import milp, split_activations
 from lirpa_verify.search.activation_split import make_roots
 from vnnlib import Property
 
-SIZES = (3, 4, 4, 2)
+SIZES = (3, 4, 3, 2)
 
 
 def case(seed: int, conjuncts: int) -> tuple[Dense, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -47,7 +47,7 @@ def program(graph: Graph, prop: Property) -> milp.Answer:
 @pytest.mark.parametrize("conjuncts", [1, 2])
 def test_verdicts_on_both_sides_of_the_minimum(conjuncts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     decided = 0
-    for seed in range(12):
+    for seed in range(6):
         module, rows, rhs, lower, upper = case(seed, conjuncts)
         truth = minimum(module, rows, rhs, lower, upper)
         if truth is None:
@@ -57,18 +57,18 @@ def test_verdicts_on_both_sides_of_the_minimum(conjuncts: int, monkeypatch: pyte
             rhs[0] = truth[0] + shift
             prop = property_of(rows, rhs, lower, upper)
             assert program(graph, prop).verdict == ("feasible" if possible else "infeasible"), seed
-            assert split_inputs(graph, prop, seconds=1.0).verdict != ("unsat" if possible else "sat"), seed
+            assert split_inputs(graph, prop, seconds=0.3).verdict != ("unsat" if possible else "sat"), seed
             for beside in (0, 600):  # without and with a mixed-integer program beside the splits
                 monkeypatch.setattr(split_activations, "MILP_BINARIES", beside)
-                verdict = split_neurons(graph, prop, seconds=0.2 if possible else 20.0).verdict
+                verdict = split_neurons(graph, prop, seconds=0.1 if possible else 20.0).verdict
                 assert verdict != "unsat" if possible else verdict == "unsat", (seed, beside)
         decided += 1
-    assert decided >= 8
+    assert decided >= 4
 
 
 def test_attained_minima_are_never_unsat() -> None:
     """The threshold is the exact value at a point of the box, rounded up: there is a violation, if only one."""
-    for seed in range(12):
+    for seed in range(8):
         module, rows, rhs, lower, upper = case(seed, 1)
         rows[0] = (1.0, 0.0) if seed % 2 else (0.0, -1.0)
         truth = minimum(module, rows, rhs, lower, upper)

@@ -105,7 +105,7 @@ def test_numbers_of_variables_must_agree(absolute: Network) -> None:
 @pytest.mark.parametrize("activation", ["Relu", "Sigmoid", "Tanh", "LeakyRelu"])
 def test_random_networks_near_their_minimum(tmp_path: Path, activation: str) -> None:
     """Verdicts do not depend on the method or the seed, and are right where samples decide."""
-    for seed in range(3):
+    for seed in range(2):
         module = Dense(generator(seed), (2, 6, 6, 2), "relu", 1.5)
         network = load_network(save_dense(tmp_path / f"{activation}{seed}.onnx", module, activation))
         axis = torch.linspace(-1, 1, 301, dtype=torch.float64)
@@ -113,10 +113,10 @@ def test_random_networks_near_their_minimum(tmp_path: Path, activation: str) -> 
         least, spread = float(values.min()), float(values.max() - values.min())
         for rhs, wanted in ((least + 1e-3 * spread, "sat"), (least - 0.05 * spread, "unsat")):
             prop = make_property(2, 2, [UNIT], [(0, [({2: 1.0}, rhs)])])
-            for method in SEARCHES:
-                for number in (0, 1):
-                    verdict = run(network, prop, method, 10.0, number).verdict
-                    assert verdict == wanted or (method == "activation-split" and verdict in ("unknown", "timeout"))
+            for number in (0, 1):
+                assert run(network, prop, "auto", 20.0, number).verdict == wanted
+            assert run(network, prop, "input-split").verdict == wanted
+            assert run(network, prop, "activation-split", 1.0).verdict in (wanted, "unknown", "timeout")
             for method in ("ibp", "forward", "crown", "alpha-crown"):
                 assert run(network, prop, method).verdict in ("unknown", wanted)
 

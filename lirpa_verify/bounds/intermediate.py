@@ -25,11 +25,13 @@ from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval, Slopes
+from lirpa_verify.operators.convolution import Convolution
 
 Method = Literal["ibp", "forward", "crown"]
 CHUNK_BYTES = 2**21  # of coefficients at one node in a backward pass: what stays in a cache
 OWN_ROW_COST = 1.2  # a row with coefficients of its own costs this much more than one that all boxes share
 SMALLEST_GROUP, GROUP_SPREAD = 16, 0.7  # boxes taken together, and how few rows one may want of the most
+PREFIX_CHUNKS = 8  # rows pushed through the linear steps below a node at once, in units of a chunk
 NEVER = Deadline(math.inf)
 FORWARD_INPUTS = 64  # a forward pass costs as much as that many rows of a backward pass over one layer
 
@@ -110,19 +112,31 @@ def tighten(
     batch, shape = box.lower.shape[0], graph.nodes[i].shape
     lower, upper = (end.expand(batch, *shape).flatten(1).clone() for end in value)
     known = sizes(graph, [*values, value])
-    one_hot = {i: one_hot_rows(union, shape, box.lower)}
-    start = push(graph, one_hot, {}, {}, lambda a: graph.nodes[a].operator.bounded, sizes=known)
-    work = Work(graph, i, box, values, slopes, start, known)
-    room = rows_per_chunk(graph, i, box.lower.element_size()) // 2
-    groups = alike(mask.sum(1))
+    room = rows_per_chunk(graph, i, box.lower.element_size())
+    for part in union.split(PREFIX_CHUNKS * room):
+        if until.passed():
+            break
+        one_hot = {i: one_hot_rows(part, shape, box.lower)}
+        start = push(graph, one_hot, {}, {}, lambda a: graph.nodes[a].operator.bounded, sizes=known)
+        work = Work(graph, i, box, values, slopes, start, known)
+        tighten_entries(work, mask, part, room // 2, lower, upper, until)
+    return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))
+
+
+def tighten_entries(
+    work: Work, mask: Tensor, union: Tensor, room: int, lower: Tensor, upper: Tensor, until: Deadline
+) -> None:
+    """Bounds the entries `union` where `mask` wants them, and takes what is tighter into `lower` and `upper`."""
+    batch = len(mask)
+    groups = alike(mask[:, union].sum(1))
     if OWN_ROW_COST * sum(len(who) * most for who, most in groups) >= batch * len(union):
         for who in torch.arange(batch, device=mask.device).split(max(1, room // len(union))):
             for which in torch.arange(len(union), device=mask.device).split(max(1, room)):
                 if until.passed():
-                    break
+                    return
                 bounds = work.bound_all(slice(int(who[0]), int(who[-1]) + 1), which)
                 absorb(lower, upper, mask, who.unsqueeze(1), union[which], bounds)
-        return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))
+        return
     place = torch.zeros_like(mask[0], dtype=torch.int64)
     place[union] = torch.arange(len(union), device=union.device)
     for members, most in groups:
@@ -131,9 +145,8 @@ def tighten(
             entry = union[mask[who][:, union].to(torch.uint8).argsort(1, descending=True)[:, :most]]
             for part in entry.split(max(1, room), 1):
                 if until.passed():
-                    break
+                    return
                 absorb(lower, upper, mask, who.unsqueeze(1), part, work.bound_own(who, place[part]))
-    return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))
 
 
 def alike(count: Tensor) -> list[tuple[Tensor, int]]:
@@ -216,5 +229,11 @@ def undecided_entries(graph: Graph, i: int, value: Interval) -> Tensor:
 
 def rows_per_chunk(graph: Graph, i: int, element: int) -> int:
     """How many rows, of all boxes together, a backward pass from node i should carry at once."""
-    widest = max(graph.nodes[a].size for a in graph.ancestors[i])
+    widest = max(width(graph, a) for a in graph.ancestors[i])
     return max(2, CHUNK_BYTES // max(1, widest * element))
+
+
+def width(graph: Graph, i: int) -> int:
+    """Entries that one row needs at a node; a convolution in float64 unfolds its argument on the way."""
+    operator = graph.nodes[i].operator
+    return operator.unfolded if isinstance(operator, Convolution) else graph.nodes[i].size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,18 @@ class Convolution(Linear):
     output_padding: tuple[int, ...]
     groups: int
     argument_shape: tuple[int, ...]  # of the node below
+
+    @property
+    def unfolded(self) -> int:
+        """Entries of the argument's patches laid out side by side, one for each place of the kernel."""
+        space = self.argument_shape[2:]
+        if not self.transposed:
+            kernel = self.weight.shape[2:]
+            space = tuple(
+                (n + 2 * p - d * (k - 1) - 1) // s + 1
+                for n, p, d, k, s in zip(space, self.padding, self.dilation, kernel, self.stride, strict=True)
+            )
+        return self.argument_shape[0] * math.prod(space) * math.prod(self.weight.shape[1:]) * self.groups
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         batch = x.shape[0]
