@@ -53,10 +53,10 @@ def relu() -> bytes:
         ("text", b"this is not a model"),
         ("zeros", bytes(100)),
         ("truncated", relu()[:-20]),
-        ("packed and empty", gzip.compress(b"")),
-        ("packed and truncated", gzip.compress(relu())[:-12]),
-        ("packed and damaged", gzip.compress(relu())[:20] + b"????" + gzip.compress(relu())[24:]),
-        ("packed text", gzip.compress(b"hello")),
+        ("packed and empty", gzip.compress(b"", mtime=0)),
+        ("packed and truncated", gzip.compress(relu(), mtime=0)[:-12]),
+        ("packed and damaged", gzip.compress(relu(), mtime=0)[:20] + b"????" + gzip.compress(relu(), mtime=0)[24:]),
+        ("packed text", gzip.compress(b"hello", mtime=0)),
     ],
 )
 def test_unreadable_files(tmp_path: Path, name: str, contents: bytes | None) -> None:
