@@ -27,6 +27,9 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gathers": lambda x: x.flip(1)[:, 2:9].flip(0)[:, ::2].repeat(1, 3),
     "a gather that keeps the order": lambda x: x[:, torch.arange(16)].reshape(4, 4),
     "padding of padding": lambda x: nn.functional.pad(nn.functional.pad(x, (1, 0)), (0, 2))[:, 1:],
+    "padding of a slice, then a slice of that": lambda x: nn.functional.pad(
+        nn.functional.pad(x[:, 3:9], (0, 3)), (2, 0)
+    )[:, :9],
     "only padding": lambda x: nn.functional.pad(x, (2, 2))[:, :2] + x[:, :2] * 0,
     "scales": lambda x: ((x * 2.0 + 1.0) * VECTOR.repeat(4) - 3.0) / 7.0,
     "a scale used twice": lambda x: (x * 2.0) * 3.0 + (x * 2.0).relu(),

@@ -29,6 +29,10 @@ CASES: dict[str, tuple[list, bool]] = {
     "out of reach": ([[({2: 1.0}, 0.0999)]], False),
     "no rows at all": ([[]], True),
     "an impossible row and a disjunct without rows": ([[({2: 1.0}, -1.0)], []], True),
+    "an impossible longer disjunct before a possible one": (
+        [[({2: 1.0}, -1.0), ({3: 1.0}, 5.0)], [({2: 1.0}, 0.5)]],
+        True,
+    ),
     "inputs only, possible": ([[({0: 1.0}, 0.15)]], True),
     "inputs only, impossible": ([[({0: 1.0}, 0.05)]], False),
     "outputs equal to inputs, attained": ([[({0: 1.0, 2: -1.0}, 0.0)]], True),

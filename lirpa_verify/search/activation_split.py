@@ -228,7 +228,7 @@ def feasible(domains: Domains) -> Tensor:
     flags = torch.ones(len(domains), dtype=torch.bool, device=domains.margin.device)
     for i, (lower, upper) in domains.intervals().items():
         if i:
-            flags &= (lower <= upper).flatten(1).all(1)
+            flags &= ~(lower > upper).flatten(1).any(1)  # an end that is not a number excludes nothing
     return flags
 
 
