@@ -37,6 +37,8 @@ def merge_mirrored(graph: Graph) -> Graph:
     for i, node in enumerate(graph.nodes):
         moved = replace(node, arguments=tuple(position[a] for a in node.arguments))
         copies = copies_below(graph, i)
+        if copies is not None and not isinstance(nodes[nodes[moved.arguments[0]].arguments[0]].operator, Dense):
+            copies = None  # the matrix below was itself the end of a chain that has just been rewritten
         nodes.extend([moved] if copies is None else without_copies(nodes, moved, copies))
         position.append(len(nodes) - 1)
     return Graph(tuple(nodes)) if len(nodes) > len(graph.nodes) else graph
