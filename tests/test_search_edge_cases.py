@@ -77,6 +77,15 @@ def test_unbounded_boxes_prove_nothing(box: tuple[list[float], list[float]], dec
         assert decide(graph, prop, seconds=0.5).verdict != "unsat"
 
 
+@BOTH
+def test_intervals_whose_width_overflows_prove_nothing(decide: Decide) -> None:
+    """The upper line of a ReLU divides by the width."""
+    for size in (1e20, 1e200, 1.7e308):
+        scaled = graph_of(lambda x, size=size: -torch.relu(x * size), (1, 2))
+        prop = make_property(2, 2, [([-1.0, -1.0], [1.0, 1.0])], [(0, [({2: 1.0}, -5.0)])])
+        assert decide(scaled, prop, seconds=0.3).verdict != "unsat"
+
+
 def test_bounds_beyond_the_element_type_stay_finite() -> None:
     """1e39 rounds to infinity in float32, of which nothing could be proved."""
     prop = make_property(2, 2, [([-1e39, 0.0], [1e39, 0.1])], [(0, [({2: 1.0}, 0.0)])])
