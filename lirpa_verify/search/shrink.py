@@ -1,4 +1,4 @@
-"""Cutting away the part of a box where a violation is impossible (algorithms.md 2.8; Clip-and-Verify).
+"""Cutting away the part of a box where a violation is impossible (as in Clip-and-Verify, Zhou et al., NeurIPS 2025).
 
 A violation in the box satisfies ``weight . x + offset <= 0`` for every row of some disjunct that is
 not closed. Each such half-space bounds each coordinate, given the best the others can do. The box
