@@ -33,8 +33,8 @@ def line_errors(function: Univariate, lower: Tensor, upper: Tensor, fractions: T
     worst = torch.zeros_like(lower)
     values = function.forward(points)
     for slope in slopes:
-        below, below_offset, above, above_offset, _ = (
-            t[0, 0] if isinstance(t, Tensor) else t for t in function.lines(interval, slope)
+        below, below_offset, above, above_offset = (
+            t[0, 0] if isinstance(t, Tensor) else t for t in function.lines(interval, slope)[:4]
         )
         worst = torch.maximum(worst, (below * points + below_offset - values).amax(0))
         worst = torch.maximum(worst, (values - above * points - above_offset).amax(0))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lirpa_verify.bounds.sizes import magnitude, weighed
 from lirpa_verify.graph.graph import Graph
-from lirpa_verify.operators.base import Interval, Slopes, pair, zero_offset
+from lirpa_verify.operators.base import Interval, Lines, Slopes, lines_backward, pair, zero_offset
 from lirpa_verify.operators.constant import Constant
 
 
@@ -63,6 +63,7 @@ def push(
     watch: Collection[int] = (),
     extra: Mapping[int, Tensor] | None = None,
     sizes: Mapping[int, Tensor] | None = None,
+    lines: Mapping[int, Lines] | None = None,
 ) -> Pushed:
     """Pushes coefficients towards the input, as far as nodes where to stop (the input always is one)."""
     pending, arrived = dict(start), {}
@@ -86,7 +87,10 @@ def push(
             size = size + weighed(rows, node.operator.value.abs().unsqueeze(0))
             continue
         needed = tuple(intervals[a] for a in node.arguments) if node.operator.bounded else ()
-        below = node.operator.backward(rows, needed, slopes.get(i))
+        if lines and i in lines:
+            below = lines_backward(rows, lines[i])
+        else:
+            below = node.operator.backward(rows, needed, slopes.get(i))
         offset = offset + below.offset
         if sizes is not None and i in sizes:
             size = size + weighed(rows, sizes[i])
@@ -108,6 +112,7 @@ def backward(
     watch: Collection[int] = (),
     extra: Mapping[int, Tensor] | None = None,
     sizes: Mapping[int, Tensor] | None = None,
+    lines: Mapping[int, Lines] | None = None,
 ) -> LinearBound:
     """A linear function of the input below ``sum(<start[i], node i>)``.
 
@@ -119,8 +124,9 @@ def backward(
         watch: nodes whose coefficients the result keeps.
         extra: coefficients ``(batch, rows, *node)`` to add at nodes on the way (multipliers of constraints).
         sizes: of the terms of every linear operator (`bounds.sizes`), without which their rounding is not counted.
+        lines: relaxations of some nodes, where they are known; these nodes' slopes do not count.
     """
-    pushed = push(graph, start, intervals, slopes or {}, lambda i: False, watch, extra, sizes)
+    pushed = push(graph, start, intervals, slopes or {}, lambda i: False, watch, extra, sizes, lines)
     weight = pushed.coefficients.get(0)
     if weight is None:  # nothing below depends on the input
         rows = next(iter(start.values()))

@@ -12,7 +12,7 @@ from torch import Tensor
 from lirpa_verify.bounds.rounding import margin
 from lirpa_verify.bounds.sizes import magnitude, rounds
 from lirpa_verify.graph.graph import Graph, Node
-from lirpa_verify.operators.base import Interval, Linear, LinearForms
+from lirpa_verify.operators.base import Interval, Linear, LinearForms, Lines, lines_compose
 from lirpa_verify.operators.constant import Constant
 
 
@@ -23,8 +23,10 @@ def input_forms(graph: Graph, box: Interval) -> LinearForms:
     return LinearForms(eye, zero, eye, zero)
 
 
-def forms_step(graph: Graph, i: int, forms: list[LinearForms], intervals: list[Interval], box: Interval) -> LinearForms:
-    """Forms of node i from those of its arguments."""
+def forms_step(
+    graph: Graph, i: int, forms: list[LinearForms], intervals: list[Interval], box: Interval, lines: Lines | None = None
+) -> LinearForms:
+    """Forms of node i from those of its arguments; with the lines of its relaxation where they are known."""
     node = graph.nodes[i]
     if isinstance(node.operator, Constant):
         batch, n = box.lower.shape
@@ -32,7 +34,10 @@ def forms_step(graph: Graph, i: int, forms: list[LinearForms], intervals: list[I
         weight = offset.new_zeros(batch, n, *node.shape)
         return LinearForms(weight, offset, weight, offset)
     arguments = tuple(forms[a] for a in node.arguments)
-    composed = node.operator.compose(arguments, tuple(intervals[a] for a in node.arguments))
+    if lines is None:
+        composed = node.operator.compose(arguments, tuple(intervals[a] for a in node.arguments))
+    else:
+        composed = lines_compose(arguments[0], lines)
     return loosened(node, composed, arguments, box)
 
 

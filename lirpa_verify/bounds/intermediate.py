@@ -24,7 +24,7 @@ from lirpa_verify.bounds.rounding import intersect, margin, outward
 from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
-from lirpa_verify.operators.base import Interval, Slopes
+from lirpa_verify.operators.base import Interval, Lines, Slopes
 from lirpa_verify.operators.convolution import Convolution
 
 Method = Literal["ibp", "forward", "crown"]
@@ -64,19 +64,25 @@ def bound_nodes(
     bounded = set(graph.bounded)
     depth = nonlinear_depth(graph)
     defaults: dict[int, Slopes] = {}
+    lines: dict[int, Lines] = {}
     for i, node in enumerate(graph.nodes[1:], start=1):
         value = interval_step(node, values)
         if i in known:
             value = intersect(value, known[i])
+        if node.operator.bounded and method != "ibp" and len(node.arguments) == 1:
+            relaxation = node.operator.relaxation(values[node.arguments[0]], None)
+            if relaxation is not None:
+                lines[i] = relaxation
         if ahead:
-            forms.append(forms_step(graph, i, forms, values, box))
+            forms.append(forms_step(graph, i, forms, values, box, lines.get(i)))
         wanted = i in bounded and not graph.exact_interval[i] and graph.depends_on_input[i]
         if wanted and ahead:
             value = intersect(value, outward(concretise(forms[i], box)))
         if wanted and method == "crown" and not (ahead and depth[i] <= 1 and i not in slopes):
-            value = tighten(graph, i, box, value, values, slopes.get(i) or defaults, until)
+            own = slopes.get(i)
+            value = tighten(graph, i, box, value, values, own or defaults, {} if own else lines, until)
         values.append(value)
-        if node.operator.bounded and method == "crown":
+        if node.operator.bounded and method == "crown" and i not in lines:
             default = node.operator.default_slopes(*(values[a] for a in node.arguments))
             if default is not None:
                 defaults[i] = default
@@ -98,6 +104,7 @@ def tighten(
     value: Interval,
     values: list[Interval],
     slopes: Mapping[int, Slopes],
+    lines: Mapping[int, Lines],
     until: Deadline = NEVER,
 ) -> Interval:
     """Intersects the bounds of node i with backward bounds of its undecided entries.
@@ -118,7 +125,7 @@ def tighten(
             break
         one_hot = {i: one_hot_rows(part, shape, box.lower)}
         start = push(graph, one_hot, {}, {}, lambda a: graph.nodes[a].operator.bounded, sizes=known)
-        work = Work(graph, i, box, values, slopes, start, known)
+        work = Work(graph, i, box, values, slopes, lines, start, known)
         tighten_entries(work, mask, part, room // 2, lower, upper, until)
     return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))
 
@@ -181,6 +188,7 @@ class Work:
     box: Interval
     values: list[Interval]
     slopes: Mapping[int, Slopes]
+    lines: Mapping[int, Lines]  # of nodes whose relaxation is the same whatever the start
     start: Pushed  # (1, wanted entries, *node)
     sizes: Mapping[int, Tensor]
 
@@ -206,10 +214,11 @@ class Work:
         needed = {a for b in below if self.graph.nodes[b].operator.bounded for a in self.graph.nodes[b].arguments}
         intervals = {a: Interval(chosen(self.values[a].lower), chosen(self.values[a].upper)) for a in needed}
         slopes = {a: Slopes(chosen(s.lower), chosen(s.upper)) for a, s in self.slopes.items() if a in below}
+        lines = {a: r.select(chosen) for a, r in self.lines.items() if a in below}
         box = Interval(self.box.lower[who], self.box.upper[who])
         rows = {a: with_negated(coefficients) for a, coefficients in start.items()}
         known = {a: chosen(s) for a, s in self.sizes.items() if a in below}
-        linear = backward(self.graph, rows, intervals, slopes, sizes=known)
+        linear = backward(self.graph, rows, intervals, slopes, sizes=known, lines=lines)
         bound = linear.lower(box) - margin(linear.magnitude(box))
         half = bound.shape[1] // 2
         pad = margin(size + offset.abs())

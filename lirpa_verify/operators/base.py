@@ -46,6 +46,12 @@ class Lines(NamedTuple):
     upper: Tensor
     upper_offset: Tensor
     finite: bool = True
+    through_zero: bool = False  # all lower offsets are 0
+
+    def select(self, chosen: Callable[[Tensor], Tensor]) -> Lines:
+        """The same lines of some of the boxes."""
+        lower, upper = (chosen(self.lower), chosen(self.lower_offset)), (chosen(self.upper), chosen(self.upper_offset))
+        return Lines(*lower, *upper, self.finite, self.through_zero)
 
 
 class Backward(NamedTuple):
@@ -90,6 +96,13 @@ class Operator:
     def undecided(self, interval: Interval, position: int) -> Tensor:
         """Mask ``(batch, *argument)`` of the argument at `position`: where tighter bounds would help the relaxation."""
         return interval.upper > interval.lower
+
+    def relaxation(self, interval: Interval, slopes: Slopes | None) -> Lines | None:
+        """The lines that the rules for linear bounds use, which may be kept for several passes.
+
+        None for operators that are not element-wise functions of one argument.
+        """
+        return None
 
     def default_slopes(self, *intervals: Interval) -> Slopes | None:
         """Initial free slopes ``(batch, 1, *node)``, or None where the operator has none to optimise."""
@@ -228,8 +241,9 @@ def contract(rows: Tensor, offsets: Tensor, finite: bool = True) -> Tensor:
 def lines_backward(rows: Tensor, lines: Lines) -> Backward:
     """Backward rule of an element-wise function of one argument from its enclosing lines."""
     negative = rows.clamp(max=0)
-    positive = rows - negative
-    offset = contract(positive, lines.lower_offset, lines.finite) + contract(negative, lines.upper_offset, lines.finite)
+    offset = contract(negative, lines.upper_offset, lines.finite)
+    if not lines.through_zero:
+        offset = offset + contract(rows - negative, lines.lower_offset, lines.finite)
     return Backward((torch.addcmul(rows * lines.lower, negative, lines.upper - lines.lower),), offset)
 
 

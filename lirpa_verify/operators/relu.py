@@ -15,7 +15,7 @@ from lirpa_verify.operators.base import (
     Operator,
     Slopes,
     all_finite,
-    contract,
+    lines_backward,
     lines_compose,
 )
 
@@ -85,11 +85,7 @@ class ReLU(Operator):
         return Slopes(zero + self.leak, zero[:, :0]), Slopes(zero + 1, zero[:, :0])
 
     def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
-        upper, offset = self.chord(intervals[0])
-        lower = self.lower_slope(intervals[0], slopes)
-        negative = rows.clamp(max=0)
-        constant = contract(negative, offset.unsqueeze(1), all_finite(intervals[0]))
-        return Backward((torch.addcmul(rows * lower, negative, upper.unsqueeze(1) - lower),), constant)
+        return lines_backward(rows, self.relaxation(intervals[0], slopes))
 
     def gaps(self, interval: Interval, slopes: Slopes | None) -> tuple[Tensor, Tensor]:
         lower = self.lower_slope(interval, slopes)
@@ -100,10 +96,10 @@ class ReLU(Operator):
     def split_point(self, interval: Interval) -> Tensor:
         return torch.zeros_like(interval.lower)
 
-    def lines(self, interval: Interval) -> Lines:
+    def relaxation(self, interval: Interval, slopes: Slopes | None) -> Lines:
         upper, offset = self.chord(interval)
-        lower = self.lower_slope(interval, None)
-        return Lines(lower, torch.zeros_like(lower), upper.unsqueeze(1), offset.unsqueeze(1))
+        lower, zero = self.lower_slope(interval, slopes), torch.zeros_like(upper[:1]).unsqueeze(1)
+        return Lines(lower, zero, upper.unsqueeze(1), offset.unsqueeze(1), all_finite(interval), through_zero=True)
 
     def compose(self, forms: tuple[LinearForms, ...], intervals: tuple[Interval, ...]) -> LinearForms:
-        return lines_compose(forms[0], self.lines(intervals[0]))
+        return lines_compose(forms[0], self.relaxation(intervals[0], None))

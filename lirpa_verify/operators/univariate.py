@@ -156,7 +156,7 @@ class Univariate(Operator):
         return Slopes(low, low), Slopes(high, high)
 
     def gaps(self, interval: Interval, slopes: Slopes | None) -> tuple[Tensor, Tensor]:
-        lower, lower_offset, upper, upper_offset, _ = self.lines(interval, slopes)
+        lower, lower_offset, upper, upper_offset = self.lines(interval, slopes)[:4]
         wide = self.wide(interval)
         return self.offset(lower, wide, False) - lower_offset, upper_offset - self.offset(upper, wide, True)
 
@@ -189,6 +189,9 @@ class Univariate(Operator):
 
     def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
         return lines_backward(rows, self.lines(intervals[0], slopes))
+
+    def relaxation(self, interval: Interval, slopes: Slopes | None) -> Lines:
+        return self.lines(interval, slopes)
 
     def compose(self, forms: tuple[LinearForms, ...], intervals: tuple[Interval, ...]) -> LinearForms:
         return lines_compose(forms[0], self.lines(intervals[0], None))

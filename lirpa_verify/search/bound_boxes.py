@@ -45,15 +45,35 @@ def still_open(boxes: Boxes, bounds: RowBounds) -> Tensor:
 
 
 def bound_boxes(
-    graph: Graph, specification: Specification, boxes: Boxes, method: Method, until: Deadline = NEVER
+    graph: Graph,
+    specification: Specification,
+    boxes: Boxes,
+    method: Method,
+    until: Deadline = NEVER,
+    disjuncts: Tensor | None = None,
 ) -> RowBounds:
-    """Bounds every row that still matters with CROWN, intermediate nodes with `method` (until a deadline)."""
+    """Bounds every row that still matters with CROWN.
+
+    Args:
+        graph: the network over its varying inputs.
+        specification: the rows.
+        boxes: where they are bounded.
+        method: how intermediate nodes are bounded.
+        until: when to be content with interval bounds of nodes.
+        disjuncts: which to bound; those alive in any box unless given.
+    """
     values = bound_nodes(graph, boxes.interval, method, until=until)
-    return bound_rows(graph, specification, boxes, values)
+    return bound_rows(graph, specification, boxes, values, disjuncts)
 
 
-def bound_rows(graph: Graph, specification: Specification, boxes: Boxes, values: list[Interval]) -> RowBounds:
-    kept = boxes.alive.any(0).nonzero().flatten()
+def bound_rows(
+    graph: Graph,
+    specification: Specification,
+    boxes: Boxes,
+    values: list[Interval],
+    disjuncts: Tensor | None = None,
+) -> RowBounds:
+    kept = boxes.alive.any(0).nonzero().flatten() if disjuncts is None else disjuncts
     rows = specification.rows[boxes.origin][:, kept]  # (batch, kept, rows)
     flat = rows.clamp(min=0).flatten(1)
     start = starting_rows(graph, specification, specification.kind[flat])
@@ -81,7 +101,8 @@ def interval_rows(graph: Graph, specification: Specification, boxes: Boxes, valu
         magnitude = magnitude + torch.maximum((coefficients * low).abs(), (coefficients * high).abs()).sum(2)
     weight = lower.new_zeros(*lower.shape, graph.n_inputs)
     lower = lower - margin(magnitude)
-    return RowBounds(kept, lower.reshape(rows.shape).masked_fill(rows < 0, -torch.inf), LinearBound(weight, lower))
+    bound = lower.reshape(rows.shape).masked_fill(rows < 0, -torch.inf)
+    return RowBounds(kept, bound, LinearBound(weight, lower))
 
 
 def starting_rows(graph: Graph, specification: Specification, kind: Tensor) -> dict[int, Tensor]:

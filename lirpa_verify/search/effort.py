@@ -1,9 +1,10 @@
 """How much work to spend on one box: decided by measurement while the search runs.
 
 Forward bounds of the nodes are cheap, backward ones tighter. The error of a linear relaxation shrinks
-with the square of a box's width, so halving one of d inputs shrinks it by 4^(1/d) and doubles the
-boxes: errors that are r times smaller save a factor r^(d/2) of boxes. Backward bounds pay when they
-cost less than that. Where the cheap bounds close many boxes they come first, whatever else follows.
+with the square of a box's width, so halving one of d inputs shrinks it by 4^(1/d) and doubles the boxes:
+a box whose error is r times what a proof allows becomes about r^(d/2) boxes. The method with the smaller
+product of this number and the time per box is the better one; where forward bounds close so many boxes
+that they save more than they cost, they come first.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,28 +22,22 @@ from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.search.bound_boxes import RowBounds, bound_boxes, still_open
 from lirpa_verify.search.boxes import Boxes
+from lirpa_verify.search.parallel import Workers
 from lirpa_verify.search.specification import Problem
 
-SAMPLE = 24  # boxes of a trial
-FIRST_TRIAL = 2  # the round of the first trial; the round number doubles or so between trials
-REPEAT = 3
-TRIAL_SHARE = 0.05  # of the time left is the most a trial may take
+METHODS: tuple[Method, ...] = ("forward", "crown")  # the cheap one first
+SAMPLE, FEWEST = 64, 16  # boxes of a trial
+FIRST_TRIAL, REPEAT = 0.2, 4.0  # seconds of bounding before the first trial, and the factor to the next
+HOPELESS = 100.0  # the logarithm that stands for an error without bound
+TRIAL_SHARE = 0.1  # of the time left is the most that a trial may take
 
 
-@dataclass
-class Trial:
-    """What both methods did on the same boxes."""
+class Trial(NamedTuple):
+    """What one method did on a sample of boxes."""
 
-    cheap: float  # seconds
-    dear: float
-    closed: float  # share of the boxes that the cheap one closed
-    ratio: float  # how much smaller the errors of the dear one are
-
-    def dear_pays(self, inputs: int) -> bool:
-        return math.log(self.dear / self.cheap) < inputs / 2 * math.log(self.ratio)
-
-    def cheap_first_pays(self) -> bool:
-        return self.closed * self.dear > self.cheap
+    method: Method
+    seconds: float
+    bounds: RowBounds
 
 
 @dataclass
@@ -51,67 +47,77 @@ class Effort:
     graph: Graph
     problem: Problem
     deadline: Deadline
+    workers: Workers
     stages: tuple[Method, ...]
-    rounds: int = 0
     next_trial: float = math.inf
+    spent: float = 0.0
 
     @staticmethod
-    def automatic(graph: Graph, problem: Problem, deadline: Deadline) -> Effort:
-        return Effort(graph, problem, deadline, ("crown",), next_trial=FIRST_TRIAL)
+    def of(graph: Graph, problem: Problem, deadline: Deadline, workers: Workers, method: Method | None) -> Effort:
+        """One method throughout, or what trials find."""
+        if method is None:
+            return Effort(graph, problem, deadline, workers, ("crown",), FIRST_TRIAL)
+        return Effort(graph, problem, deadline, workers, (method,))
 
     def bound(self, boxes: Boxes) -> tuple[Boxes, RowBounds]:
         """Bounds of the boxes that the earlier stages leave open, which come with them."""
-        self.rounds += 1
-        if self.rounds >= self.next_trial and len(boxes) >= SAMPLE:
-            self.next_trial = self.rounds * REPEAT
+        if self.spent >= self.next_trial and len(boxes) >= FEWEST and self.deadline.remaining() > self.spent / 2:
             self.choose(boxes)
-        for stage in self.stages[:-1]:
+            self.next_trial = self.spent * REPEAT
+        started = time.monotonic()
+        for stage in self.stages:
             bounds = self.bound_with(boxes, stage)
-            boxes = boxes[still_open(boxes, bounds).any(1)]
+            if stage != self.stages[-1]:
+                index = still_open(boxes, bounds).any(1)
+                boxes, bounds = boxes[index], bounds[index]
             if len(boxes) == 0:
-                return boxes, bounds[:0]
-        return boxes, self.bound_with(boxes, self.stages[-1])
+                break
+        self.spent += time.monotonic() - started
+        return boxes, bounds
 
     def bound_with(self, boxes: Boxes, method: Method, until: Deadline | None = None) -> RowBounds:
-        return bound_boxes(self.graph, self.problem.specification, boxes, method, until or self.deadline)
+        alive = boxes.alive.any(0).nonzero().flatten()
+
+        def bounds(part: Boxes) -> RowBounds:
+            return bound_boxes(self.graph, self.problem.specification, part, method, until or self.deadline, alive)
+
+        return self.workers.bound(boxes, bounds)
 
     def choose(self, boxes: Boxes) -> None:
-        generator = torch.Generator().manual_seed(self.rounds)
-        sample = torch.randperm(len(boxes), generator=generator)[:SAMPLE]
-        trial = self.try_both(boxes[sample.to(boxes.lower.device)])
-        if not trial.dear_pays(self.graph.n_inputs):
-            self.stages = ("forward",)
-        elif trial.cheap_first_pays():
-            self.stages = ("forward", "crown")
-        else:
-            self.stages = ("crown",)
-
-    def try_both(self, boxes: Boxes) -> Trial:
+        """Tries both methods on a sample of the boxes."""
+        sample = torch.linspace(0, len(boxes) - 1, min(SAMPLE, len(boxes))).long().to(boxes.lower.device)
+        boxes = boxes[sample]
         until = self.deadline.within(TRIAL_SHARE * max(0.0, self.deadline.remaining()))
-        started = time.monotonic()
-        cheap = self.bound_with(boxes, "forward")
-        between = time.monotonic()
-        dear = self.bound_with(boxes, "crown", until)
-        ended = time.monotonic()
-        closed = 1 - float(still_open(boxes, cheap).any(1).double().mean())
-        ratio = error_ratio(self.graph, self.problem, boxes, cheap, dear)
-        return Trial(max(1e-6, between - started), max(1e-6, ended - between), closed, ratio)
+        trials = []
+        for method in METHODS:
+            started = time.monotonic()
+            bounds = self.bound_with(boxes, method, until)
+            trials.append(Trial(method, max(1e-6, time.monotonic() - started), bounds))
+            self.spent += trials[-1].seconds
+        cheap, dear = trials
+        growth = [self.growth(boxes, trial.bounds, dear.bounds) for trial in trials]
+        closed = 1 - float(still_open(boxes, cheap.bounds).any(1).double().mean())
+        if math.log(cheap.seconds) + growth[0] <= math.log(dear.seconds) + growth[1]:
+            self.stages = (cheap.method,)
+        elif closed * dear.seconds > cheap.seconds:
+            self.stages = (cheap.method, dear.method)
+        else:
+            self.stages = (dear.method,)
 
+    def growth(self, boxes: Boxes, bounds: RowBounds, dear: RowBounds) -> float:
+        """The mean logarithm of the number of boxes that a box becomes until it is closed.
 
-def error_ratio(graph: Graph, problem: Problem, boxes: Boxes, cheap: RowBounds, dear: RowBounds) -> float:
-    """Geometric mean of how much nearer the dear bounds are to the row's value where they take their minimum.
-
-    Measured on each box's hardest disjunct, in the row that is nearest to a proof.
-    """
-    open_ = boxes.alive[:, dear.disjuncts]
-    number = torch.arange(len(boxes), device=open_.device)
-    disjunct = dear.margin.amax(2).masked_fill(~open_, torch.inf).argmin(1)
-    row = dear.margin[number, disjunct].argmax(1)
-    flat = disjunct * dear.margin.shape[2] + row
-    corner = torch.where(dear.linear.weight[number, flat] > 0, boxes.lower, boxes.upper)
-    margins = problem.specification.margins(corner, graph.forward(corner), boxes.origin)
-    value = margins[:, dear.disjuncts][number, disjunct, row]
-    errors = [(value - bounds.margin[number, disjunct, row]).clamp(min=1e-300) for bounds in (cheap, dear)]
-    logarithm: Tensor = (errors[0] / errors[1]).log()
-    logarithm = logarithm[torch.isfinite(logarithm)]
-    return float(logarithm.mean().clamp(0, 100).exp()) if len(logarithm) else 1.0
+        Measured on each box's hardest disjunct, in the row that is nearest to a proof, where the dear
+        bound takes its minimum: the row's value there is the error that a proof allows.
+        """
+        number = torch.arange(len(boxes), device=boxes.lower.device)
+        open_ = boxes.alive[:, dear.disjuncts]
+        disjunct = dear.margin.amax(2).masked_fill(~open_, torch.inf).argmin(1)
+        row = dear.margin[number, disjunct].argmax(1)
+        weight = dear.linear.weight[number, disjunct * dear.margin.shape[2] + row]
+        corner = torch.where(weight > 0, boxes.lower, boxes.upper)
+        margins = self.problem.specification.margins(corner, self.graph.forward(corner), boxes.origin)
+        allowed = margins[:, dear.disjuncts][number, disjunct, row]
+        error: Tensor = (allowed - bounds.margin[number, disjunct, row]) / allowed
+        levels = torch.nan_to_num(error.clamp(min=1).log(), nan=HOPELESS, posinf=HOPELESS)[allowed > 0]
+        return self.graph.n_inputs / 2 * float(levels.mean()) if len(levels) else 0.0

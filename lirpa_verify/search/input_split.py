@@ -19,6 +19,7 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.search.bound_boxes import RowBounds, still_open
 from lirpa_verify.search.boxes import Boxes, join
 from lirpa_verify.search.effort import Effort
+from lirpa_verify.search.parallel import workers
 from lirpa_verify.search.shrink import shrink
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.search.stack import Stack
@@ -41,6 +42,12 @@ class Tally:
     bounded: int = 0
     closed: int = 0
     points: int = 0  # boxes left open that no floating-point number divides
+
+    def add(self, bounded: int, closed: int, points: int) -> None:
+        self.rounds += 1
+        self.bounded += bounded
+        self.closed += closed
+        self.points += points
 
 
 def initial_boxes(problem: Problem) -> Boxes:
@@ -70,39 +77,46 @@ def input_split(
         method: how intermediate nodes are bounded; None to choose by measurement.
         interlude: called once a round; an attack that runs beside the proof.
     """
+    size = BatchSize.of(graph)
+    # One box of a wide graph is work enough for torch's own threads.
+    parallel = size.limit >= FIRST_BATCH and problem.box.lower.device.type == "cpu"
+    with torch.no_grad(), workers(parallel) as crew:
+        effort = Effort.of(graph, problem, deadline, crew, method)
+        return search(effort, size, confirm, report, interlude)
+
+
+def search(
+    effort: Effort,
+    size: BatchSize,
+    confirm: Confirm,
+    report: Report,
+    interlude: Callable[[], Result | None],
+) -> Result:
+    """Rounds until no box is open, a witness is found or the time is up."""
+    graph, problem = effort.graph, effort.problem
     stack: Stack[Boxes] = Stack(join)
-    tally, size = Tally(), BatchSize.of(graph)
-    effort = (
-        Effort.automatic(graph, problem, deadline) if method is None else Effort(graph, problem, deadline, (method,))
-    )
     stack.push(initial_boxes(problem))
-    reported = 0.0
-    with torch.no_grad():
-        while stack.count:
-            if deadline.passed():
-                return Result("timeout", reason="time is up", statistics=statistics(stack, tally))
-            boxes = stack.pop(size.now)
-            started = time.monotonic()
-            left, bounds = effort.bound(boxes)
-            witness = look_for_witness(graph, problem, left, bounds, confirm)
-            seconds = time.monotonic() - started
-            if witness is not None:
-                return Result("sat", witness, "input split", statistics(stack, tally))
-            beside = interlude()
-            if beside is not None:
-                return beside
-            remaining, sensitivity = reduce(left, bounds)
-            divisible = can_halve(remaining).any(1)
-            tally.points += int((~divisible).sum())
-            children = split(remaining[divisible], sensitivity[divisible], room=size.now)
-            stack.push(children)
-            size.learn(len(boxes), seconds)
-            tally.rounds += 1
-            tally.bounded += len(boxes)
-            tally.closed += len(boxes) - len(remaining)
-            if time.monotonic() - reported > REPORT_SECONDS:
-                reported = time.monotonic()
-                report(Progress("input-split", stack.count, tally.closed, stack.worst()))
+    tally, reported = Tally(), 0.0
+    while stack.count:
+        if effort.deadline.passed():
+            return Result("timeout", reason="time is up", statistics=statistics(stack, tally))
+        boxes = stack.pop(size.now)
+        started = time.monotonic()
+        left, bounds = effort.bound(boxes)
+        witness = look_for_witness(graph, problem, left, bounds, confirm)
+        size.learn(len(boxes), time.monotonic() - started)
+        if witness is not None:
+            return Result("sat", witness, "input split", statistics(stack, tally))
+        beside = interlude()
+        if beside is not None:
+            return beside
+        remaining, sensitivity = reduce(left, bounds)
+        divisible = can_halve(remaining).any(1)
+        stack.push(split(remaining[divisible], sensitivity[divisible], room=size.now))
+        tally.add(len(boxes), len(boxes) - len(remaining), int((~divisible).sum()))
+        if time.monotonic() - reported > REPORT_SECONDS:
+            reported = time.monotonic()
+            report(Progress("input-split", stack.count, tally.closed, stack.worst()))
     if tally.points:
         reason = "points remain at which bounds, within rounding, neither prove nor violate the property"
         return Result("unknown", reason=reason, statistics=statistics(stack, tally))
