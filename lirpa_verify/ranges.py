@@ -9,7 +9,8 @@ import torch
 
 from lirpa_verify.bounds.crown import backward, one_hot_rows, with_negated
 from lirpa_verify.bounds.intermediate import Method, bound_nodes
-from lirpa_verify.bounds.rounding import intersect, outward
+from lirpa_verify.bounds.rounding import intersect, margin, outward
+from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.network import Network
 from lirpa_verify.operators.base import Interval
@@ -37,7 +38,8 @@ def output_ranges(
         parts = []
         for index in torch.arange(graph.n_outputs).split(ROWS):
             rows = with_negated(one_hot_rows(index, graph.nodes[-1].shape, box.lower))
-            bound = backward(graph, {graph.output: rows}, dict(enumerate(values))).lower(box)[0]
+            linear = backward(graph, {graph.output: rows}, dict(enumerate(values)), sizes=sizes(graph, values))
+            bound = (linear.lower(box) - margin(linear.magnitude(box)))[0]
             parts.append(torch.stack([bound[: len(index)], -bound[len(index) :]]))
         lower, upper = torch.cat(parts, 1).unsqueeze(1)
         result = intersect(result, Interval(lower, upper))

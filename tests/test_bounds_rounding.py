@@ -21,9 +21,10 @@ from lirpa_verify.bounds.sizes import sizes, weighed
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import milp
-from lirpa_verify.search.activation_split import feasible, make_roots, root_domains, splittable
 from lirpa_verify.search.bound_boxes import bound_rows, interval_rows
 from lirpa_verify.search.input_split import initial_boxes
+from lirpa_verify.search.roots import Task, root_domains
+from lirpa_verify.search.split_domains import feasible
 
 SIZES = (3, 8, 8, 1)
 
@@ -82,8 +83,8 @@ def test_attained_thresholds_stay_open(style: Callable[[Dense, torch.Generator],
                     bounds = rows(small, problem.specification, boxes, values)
                     assert not bool(bounds.closed().any()), (seed, method, rows.__name__)
                     assert float(bounds.linear.lower(boxes.interval).amax()) <= 0
-            roots = make_roots(small, problem, 0, torch.tensor([0]))
-            domains = root_domains(small, splittable(small), roots, values, boxes.interval, Deadline.after(20))
+            task = Task.of(small, problem, 0, torch.tensor([0]), values)
+            roots, domains = task.roots, root_domains(task, Deadline.after(20))
             assert bool(feasible(domains).all()) and float(domains.margin) <= 0, seed
             answer = milp.solve(small, values, roots.start, roots.rhs[0], Deadline.after(20), threads=1)
             assert answer.verdict != "infeasible", seed

@@ -14,7 +14,7 @@ from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import milp, split_activations
-from lirpa_verify.search.activation_split import make_roots
+from lirpa_verify.search.roots import make_roots
 from vnnlib import Property
 
 SIZES = (3, 4, 3, 2)

@@ -8,7 +8,7 @@ range, which makes one step size fit all functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -20,6 +20,7 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval, Slopes
 
 FIRST_RATE, DECAY = 0.25, 0.96
+ESTIMATED = 1e-6  # relative rounding error of a bound that is not certified
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,17 @@ class Splits:
 
     sign: dict[int, Tensor]  # per node (batch, *node): 1 for node <= point, -1 for node >= point
     point: dict[int, Tensor]  # per node (batch, *node)
+
+    def on(self, nodes: Collection[int]) -> Splits:
+        """Those on some nodes, without nodes that have none."""
+        used = [i for i in self.sign if i in nodes and bool((self.sign[i] != 0).any())]
+        return Splits({i: self.sign[i] for i in used}, {i: self.point[i] for i in used})
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Splits:
+        return Splits({i: function(t) for i, t in self.sign.items()}, {i: function(t) for i, t in self.point.items()})
+
+
+NONE = Splits({}, {})
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,7 @@ class Target:
     box: Interval
     intervals: Mapping[int, Interval]
     splits: Splits | None = None
-    sizes: Mapping[int, Tensor] = field(default_factory=dict)  # `bounds.sizes` over the boxes or around them
+    sizes: Mapping[int, Tensor] | None = field(default_factory=dict)  # `bounds.sizes` over the boxes or around them
 
 
 @dataclass(frozen=True)
@@ -106,7 +118,7 @@ def slopes_at(graph: Graph, intervals: Mapping[int, Interval], positions: Mappin
 def bound(
     graph: Graph, target: Target, parameters: Parameters, watch: tuple[int, ...] = ()
 ) -> tuple[Tensor, LinearBound]:
-    """Certified margins (batch, rows) for given parameters, and the linear bound they come from."""
+    """Margins (batch, rows), certified where the target has sizes, and the linear bound they come from."""
     slopes = slopes_at(graph, target.intervals, parameters.positions)
     start, rhs = dict(target.start), target.rhs
     if parameters.weights is not None:
@@ -116,9 +128,13 @@ def bound(
     extra = split_terms(target.splits, parameters.multipliers) if target.splits else ({}, 0.0)
     linear = backward(graph, start, target.intervals, slopes, watch, extra[0], target.sizes)
     linear = replace(linear, offset=linear.offset - rhs - extra[1])
+    lower = linear.lower(target.box)
     with torch.no_grad():
-        slack = margin(linear.magnitude(target.box) + 2 * rhs.abs())
-    return linear.lower(target.box) - slack, linear
+        if target.sizes is None:  # an estimate will do
+            slack = ESTIMATED * (linear.offset.abs() + (lower - linear.offset).abs() + rhs.abs())
+        else:
+            slack = margin(linear.magnitude(target.box) + 2 * rhs.abs())
+    return lower - slack, linear
 
 
 def split_terms(splits: Splits, multipliers: Mapping[int, Tensor]) -> tuple[dict[int, Tensor], Tensor | float]:

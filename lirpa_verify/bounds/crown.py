@@ -64,6 +64,7 @@ def push(
     extra: Mapping[int, Tensor] | None = None,
     sizes: Mapping[int, Tensor] | None = None,
     lines: Mapping[int, Lines] | None = None,
+    weigh: Callable[[Tensor, Tensor], Tensor] = weighed,
 ) -> Pushed:
     """Pushes coefficients towards the input, as far as nodes where to stop (the input always is one)."""
     pending, arrived = dict(start), {}
@@ -84,7 +85,8 @@ def push(
             continue
         if isinstance(node.operator, Constant):
             offset = offset + pair(rows, node.operator.value)
-            size = size + weighed(rows, node.operator.value.abs().unsqueeze(0))
+            if sizes is not None:
+                size = size + weigh(rows, node.operator.value.abs().unsqueeze(0))
             continue
         needed = tuple(intervals[a] for a in node.arguments) if node.operator.bounded else ()
         if lines and i in lines:
@@ -93,10 +95,10 @@ def push(
             below = node.operator.backward(rows, needed, slopes.get(i))
         offset = offset + below.offset
         if sizes is not None and i in sizes:
-            size = size + weighed(rows, sizes[i])
+            size = size + weigh(rows, sizes[i])
         for argument, interval, coefficients in zip(node.arguments, needed, below.coefficients, strict=False):
-            if sizes is None or argument not in sizes or len(graph.users[argument]) > 1:  # else counted there
-                size = size + weighed(coefficients, magnitude(interval))
+            if sizes is not None and (argument not in sizes or len(graph.users[argument]) > 1):  # else counted there
+                size = size + weigh(coefficients, magnitude(interval))
         for argument, coefficients in zip(node.arguments, below.coefficients, strict=True):
             pending[argument] = pending[argument] + coefficients if argument in pending else coefficients
     if not isinstance(offset, Tensor):

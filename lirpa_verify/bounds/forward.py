@@ -47,9 +47,7 @@ def loosened(node: Node, composed: LinearForms, arguments: tuple[LinearForms, ..
         return composed
     size = form_size(composed, box)
     if isinstance(node.operator, Linear):
-        constant = node.operator.constant()
-        size = size + node.operator.absolute(*(form_size(a, box) for a in arguments))
-        size = size if constant is None else size + constant.abs()
+        size = size + node.operator.term_sizes(*(form_size(a, box) for a in arguments))
     pad = margin(size)
     return composed._replace(lower_offset=composed.lower_offset - pad, upper_offset=composed.upper_offset + pad)
 

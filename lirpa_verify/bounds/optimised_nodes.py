@@ -2,20 +2,22 @@
 
 Each row has slopes of its own at every nonlinear node below it, so its bound is as tight as
 alpha-CROWN can make it (arXiv:2011.13824); nodes are taken in topological order, each profiting from
-those before it. A row stops once its sign is known where that is all a nonlinearity asks.
+those before it. A row stops once its sign is known where that is all a nonlinearity asks. Slopes are looked
+for in single precision; the bounds are computed from them in double precision.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
-from lirpa_verify.bounds.alpha_crown import Parameters, Target, initial_positions, optimise
+from lirpa_verify.bounds.alpha_crown import NONE, Parameters, Splits, Target, bound, initial_positions, optimise
 from lirpa_verify.bounds.crown import one_hot_rows, with_negated
 from lirpa_verify.bounds.intermediate import undecided_entries
 from lirpa_verify.bounds.interval import interval_step
-from lirpa_verify.bounds.rounding import intersect, outward
+from lirpa_verify.bounds.rounding import intersect, outward, single
 from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
@@ -31,59 +33,66 @@ class Effort:
     steps: int
     deadline: Deadline
 
+    def proceed(self, margin: Tensor) -> bool:
+        return not self.deadline.passed()
 
-def optimise_nodes(graph: Graph, box: Interval, values: list[Interval], effort: Effort) -> list[Interval]:
+
+def optimise_nodes(
+    graph: Graph, box: Interval, values: list[Interval], effort: Effort, splits: Splits = NONE
+) -> list[Interval]:
     """Tighter bounds of all nodes over one box.
 
     Args:
         graph: the network.
         box: ``(1, inputs)`` ends.
         values: bounds of every node, for instance from CROWN.
+        splits: constraints on nodes that hold as well, in double precision.
         effort: when the deadline has passed the remaining nodes keep what they had.
 
     Returns:
         One interval per node, nowhere wider than `values`.
     """
     improved = [box]
+    fast = graph.to(torch.float32, box.lower.device)
     for i, node in enumerate(graph.nodes[1:], start=1):
         value = intersect(values[i], interval_step(node, improved))
         if i in graph.bounded and not graph.exact_interval[i] and graph.depends_on_input[i]:
-            value = optimise_node(graph, i, box, value, improved, effort)
+            value = optimise_node(graph, fast, i, value, improved, effort, splits)
         improved.append(value)
     return improved
 
 
 def optimise_node(
-    graph: Graph, i: int, box: Interval, value: Interval, below: list[Interval], effort: Effort
+    graph: Graph, fast: Graph, i: int, value: Interval, below: list[Interval], effort: Effort, splits: Splits
 ) -> Interval:
-    """Bounds of one node from those of the nodes below it."""
+    """Bounds of one node from those of the nodes below it; `fast` is the network in single precision."""
     index = undecided_entries(graph, i, value)[0].nonzero().flatten()
-    shape = graph.nodes[i].shape
+    shape, box = graph.nodes[i].shape, below[0]
     lower, upper = (end.flatten(1).clone() for end in value)
     neurons = sum(graph.nodes[a].size for a in graph.ancestors[i] if graph.nodes[a].operator.bounded)
     if neurons == 0 or len(index) == 0:
         return value
-    chunk = max(1, CHUNK_BYTES // (2 * 20 * 8 * neurons))
-    intervals, known_sizes = dict(enumerate(below)), sizes(graph, [*below, value])
+    chunk = max(1, CHUNK_BYTES // (2 * 20 * 4 * neurons))
+    splits = splits.on(graph.ancestors[i] - {i})
+    known_sizes = sizes(graph, [*below, value])
+    exact = Target({}, box.lower.new_zeros(1, 0), box, dict(enumerate(below)), splits, known_sizes)
+    rounded = {a: single(interval) for a, interval in exact.intervals.items()}
+    sign_is_enough = all(
+        graph.nodes[u].operator.sign_decides for u in graph.users[i] if graph.nodes[u].operator.bounded
+    )
     for part in index.split(chunk):
         if effort.deadline.passed():
             break
         rows = with_negated(one_hot_rows(part, shape, box.lower))
-        target = Target({i: rows}, rows.new_zeros(1, rows.shape[1]), box, intervals, sizes=known_sizes)
-        positions = initial_positions(graph, intervals, graph.ancestors[i], rows.shape[1])
-        sign_is_enough = all(
-            graph.nodes[u].operator.sign_decides for u in graph.users[i] if graph.nodes[u].operator.bounded
-        )
-        best = optimise(
-            graph,
-            target,
-            Parameters(positions, {}),
-            effort.steps,
-            lambda _: not effort.deadline.passed(),
-            goal=sign_is_enough,
-        )
-        below_, above = best.margin[:, : len(part)], -best.margin[:, len(part) :]
-        found = outward(Interval(below_, above))
+        rhs = rows.new_zeros(1, rows.shape[1])
+        estimate = Target({i: rows.float()}, rhs.float(), rounded[0], rounded, splits.map(Tensor.float), None)
+        multipliers = {z: rows.new_zeros(1, rows.shape[1], *graph.nodes[z].shape).float() for z in splits.sign}
+        start = Parameters(initial_positions(fast, rounded, graph.ancestors[i], rows.shape[1]), multipliers)
+        best = optimise(fast, estimate, start, effort.steps, effort.proceed, goal=sign_is_enough)
+        with torch.no_grad():
+            parameters = best.parameters.map(Tensor.double)
+            margins, _ = bound(graph, replace(exact, start={i: rows}, rhs=rhs), parameters)
+        found = outward(Interval(margins[:, : len(part)], -margins[:, len(part) :]))
         lower[:, part] = torch.fmax(lower[:, part], found.lower)
         upper[:, part] = torch.fmin(upper[:, part], found.upper)
     return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))

@@ -40,3 +40,13 @@ def intersect(a: Interval, b: Interval) -> Interval:
     """
     lower, upper = torch.fmax(a.lower, b.lower), torch.fmin(a.upper, b.upper)
     return Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))
+
+
+def single(interval: Interval) -> Interval:
+    """The smallest single-precision interval around one in double precision."""
+    lower, upper = interval.lower.float(), interval.upper.float()
+    down, up = lower.new_tensor(-torch.inf), lower.new_tensor(torch.inf)
+    return Interval(
+        torch.where(lower.double() > interval.lower, torch.nextafter(lower, down), lower),
+        torch.where(upper.double() < interval.upper, torch.nextafter(upper, up), upper),
+    )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.graph.graph import Graph, Node
-from lirpa_verify.operators.base import Interval, Linear
+from lirpa_verify.operators.base import Interval, Linear, flat
 from lirpa_verify.operators.constant import Constant
 from lirpa_verify.operators.rearrange import Concat, Gather, Permute, Reshape
 from lirpa_verify.operators.relu import ReLU
@@ -34,9 +34,7 @@ def sizes(graph: Graph, values: Sequence[Interval]) -> dict[int, Tensor]:
         if not rounds(node):
             continue
         if isinstance(node.operator, Linear):
-            size = node.operator.absolute(*(magnitude(values[a]) for a in node.arguments))
-            constant = node.operator.constant()
-            found[i] = size if constant is None else size + constant.abs()
+            found[i] = node.operator.term_sizes(*(magnitude(values[a]) for a in node.arguments))
         else:
             found[i] = magnitude(values[i])
     return found
@@ -56,8 +54,15 @@ def magnitude(interval: Interval) -> Tensor:
 @torch.no_grad()
 def weighed(rows: Tensor, size: Tensor) -> Tensor:
     """At least ``<|rows|, size>``: (batch, rows, *node) with (batch or 1, *node) -> (batch, rows)."""
-    flat, size = rows.detach().reshape(*rows.shape[:2], -1), size.reshape(size.shape[0], -1)
+    coefficients, size = flat(rows.detach()), flat(size, 1)
     norm = torch.linalg.vector_norm(size, dim=1, keepdim=True)
     if bool(torch.isfinite(norm).all()):
-        return torch.linalg.vector_norm(flat, dim=2) * norm  # by Cauchy and Schwarz, in one pass over the rows
-    return torch.matmul(flat.abs(), size.clamp(max=HUGE).unsqueeze(2)).squeeze(2)  # 0 times infinity is 0 here
+        return torch.linalg.vector_norm(coefficients, dim=2) * norm  # by Cauchy and Schwarz, in one pass over the rows
+    return weighed_exactly(rows, size)
+
+
+@torch.no_grad()
+def weighed_exactly(rows: Tensor, size: Tensor) -> Tensor:
+    """``<|rows|, size>``, as `weighed`."""
+    coefficients, size = flat(rows.detach()), flat(size, 1)
+    return torch.matmul(coefficients.abs(), size.clamp(max=HUGE).unsqueeze(2)).squeeze(2)  # 0 times infinity is 0 here

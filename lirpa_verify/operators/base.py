@@ -10,6 +10,7 @@ composes the operator with linear functions of the network's input that enclose 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -166,6 +167,12 @@ class Linear(Operator):
         """The linear part with the absolute values of its coefficients; by default they are not negative."""
         return self.linear(*arguments)
 
+    def term_sizes(self, *arguments: Tensor) -> Tensor:
+        """At least the sum of the magnitudes of each entry's terms, from the magnitudes of the arguments."""
+        constant = self.constant()
+        size = self.absolute(*arguments)
+        return size if constant is None else size + constant.abs()
+
     def interval(self, *arguments: Interval) -> Interval:
         middle = self.linear(*[(a.lower + a.upper) / 2 for a in arguments])
         radius = self.absolute(*[(a.upper - a.lower) / 2 for a in arguments])
@@ -209,13 +216,15 @@ def pair(rows: Tensor, values: Tensor) -> Tensor:
     """``<rows, values>`` over the node: (batch, rows, *node) with (*node) or (batch, *node) -> (batch, rows)."""
     if values.dim() <= rows.dim() - 2:
         return flat(rows) @ values.expand(rows.shape[2:]).reshape(-1)
+    if values.shape[0] == 1:
+        return flat(rows) @ values[0].expand(rows.shape[2:]).reshape(-1)
     values = flat(values.expand(-1, *rows.shape[2:]), 1)
     return torch.matmul(flat(rows), values.unsqueeze(2)).squeeze(2)
 
 
 def flat(values: Tensor, leading: int = 2) -> Tensor:
     """All dimensions after the first `leading` ones as one, which is there for scalars too."""
-    return values.reshape(*values.shape[:leading], -1)
+    return values.reshape(*values.shape[:leading], math.prod(values.shape[leading:]))
 
 
 def all_finite(values: tuple[Tensor, ...]) -> bool:

@@ -91,7 +91,7 @@ class Gather(Linear):
         return picked.unflatten(1, self.shape) if self.shape else picked.squeeze(1)
 
     def transpose(self, rows: Tensor) -> tuple[Tensor, ...]:
-        flat, index = rows.reshape(*rows.shape[:2], -1), self.index
+        flat, index = rows.reshape(*rows.shape[:2], len(self.index)), self.index
         if self.padded:
             kept = index >= 0
             flat, index = flat[:, :, kept], index[kept]

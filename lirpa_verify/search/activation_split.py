@@ -2,234 +2,191 @@
 
 Each round takes a batch of domains, splits each at the neuron whose relaxation costs its bound most,
 and bounds the children with optimised slopes and multipliers, starting from the parent's. Intervals
-of intermediate nodes are the parent's, cut at the split.
+of intermediate nodes are the parent's, cut at the split. The search runs in single precision; what it takes
+for proved is bounded once more, with the same slopes and multipliers, in double precision with
+an account of rounding, and only that closes a domain. A domain without any relaxation error is
+settled by a linear program.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from lirpa_verify.bounds.alpha_crown import (
-    Parameters,
-    Target,
-    bound,
-    initial_positions,
-    optimise,
-    slopes_at,
-)
-from lirpa_verify.bounds.sizes import sizes
+from lirpa_verify.bounds.alpha_crown import Parameters, bound, optimise
 from lirpa_verify.deadline import Deadline
-from lirpa_verify.graph.graph import Graph
-from lirpa_verify.operators.base import Interval
-from lirpa_verify.search.branching import Layout, scores, splittable
-from lirpa_verify.search.domains import Domains, Key, join, parameter_fields
-from lirpa_verify.search.specification import Problem
+from lirpa_verify.search import milp
+from lirpa_verify.search.domains import Domains, join, parameter_fields
+from lirpa_verify.search.look_ahead import choose
+from lirpa_verify.search.roots import Task, unproved
+from lirpa_verify.search.split_domains import feasible, split
 from lirpa_verify.search.stack import Stack
-from lirpa_verify.verdict import Progress, Result
+from lirpa_verify.verdict import Progress, Result, Witness
 
-ROOT_STEPS, CHILD_STEPS = 60, 12
-CANDIDATES = 4  # neurons per domain whose two children are bounded before one is chosen
+CHILD_STEPS = 12
+HOPELESS = 60.0  # levels that no tree reaches
+TELLING = 0.02  # share of a tree that is closed, from which on it tells how long the rest takes
 BATCH_BYTES = 2**29
 REPORT_SECONDS = 0.2
 
+Confirm = Callable[[Tensor], Witness | None]
+
 
 @dataclass(frozen=True)
-class Roots:
-    """What to prove impossible: one row of targets per disjunct of a box."""
+class Outlook:
+    """What a search that goes on may cost."""
 
-    start: dict[int, Tensor]  # per node (roots, conjuncts, *node)
-    rhs: Tensor  # (roots, conjuncts)
-    sizes: Mapping[int, Tensor] = field(default_factory=dict)  # `bounds.sizes` over the whole box
+    seconds: float
+    rate: float  # gain of margin per level of the tree
+    log_step: float  # logarithm to base 2 of the seconds that a domain takes
 
-    def target(self, domains: Domains) -> Target:
-        intervals = domains.intervals()
-        return Target(
-            {i: rows[domains.root] for i, rows in self.start.items()},
-            self.rhs[domains.root],
-            intervals[0],
-            intervals,
-            domains.splits(),
-            self.sizes,
+    @property
+    def log_seconds(self) -> float:
+        return math.log2(max(self.seconds, 1e-9))
+
+
+@dataclass
+class ActivationSplit:
+    """A search that goes on for as long as it is told to."""
+
+    exact: Task  # in double precision
+    confirm: Confirm
+    report: Callable[[Progress], None]
+    interlude: Callable[[], Result | None]  # called once a round: what runs beside the proof and may decide first
+    fast: Task = field(init=False)
+    stack: Stack[Domains] = field(default_factory=lambda: Stack(join))
+    bounded: int = 0
+    closed: int = 0
+    reported: float = 0.0
+    spent: float = 0.0  # seconds
+    roots: Tensor = field(init=False)  # (roots,) margins before the first split
+    gained: float = 0.0  # sum over closed domains of their share of a tree times their gain per level
+
+    def __post_init__(self) -> None:
+        self.fast = self.exact.single()
+
+    def start(self, domains: Domains) -> None:
+        """Takes bounded root domains; those that are open are searched."""
+        domains = domains.updated({("share", 0): torch.ones_like(domains.margin)}).single()
+        self.roots = domains.margin
+        self.stack.push(open_domains(domains))
+
+    def run(self, deadline: Deadline) -> Result:
+        """Closes all domains, finds a violation, or stops with `timeout` and can be run again."""
+        size = max(1, BATCH_BYTES // self.fast.bytes_per_domain())
+        started, before = time.monotonic(), self.spent
+        while self.stack.count:
+            self.spent = before + time.monotonic() - started
+            if deadline.passed():
+                return Result("timeout", reason="time is up", statistics=self.statistics())
+            domains = self.stack.pop(size)
+            entry = choose(self.fast, domains)
+            undivided = (entry < 0).nonzero().flatten()
+            if len(undivided):
+                decided = self.settle(domains[undivided], deadline)
+                if decided is not None:
+                    return decided
+                divided = (entry >= 0).nonzero().flatten()
+                domains, entry = domains[divided], entry[divided]
+            children = self.bound_children(domains, entry, deadline)
+            open_ = open_domains(children)
+            self.bounded += len(children)
+            self.closed += len(children) - len(open_)
+            self.gained += float(self.gain_per_level(children[(children.margin > 0).nonzero().flatten()], True).sum())
+            self.stack.push(open_)
+            beside = self.interlude()
+            if beside is not None:
+                return beside
+            self.tell()
+        return Result("unsat", reason="activation split", statistics={"domains": self.bounded})
+
+    def bound_children(self, domains: Domains, entry: Tensor, deadline: Deadline) -> Domains:
+        """Both halves of every domain, bounded; those in which nothing lies are left out."""
+        task = self.fast
+        children = split(task.graph, task.layout, domains, entry)
+        children = children.updated({("share", 0): children.fields["share", 0] / 2})
+        possible = feasible(children)
+        self.gained += float(self.gain_per_level(children[(~possible).nonzero().flatten()], closed=True).sum())
+        children = children[possible.nonzero().flatten()]
+        if len(children) == 0:
+            return children
+        inherited = children.parameters()
+        active = {z: m for z, m in inherited.multipliers.items() if bool((children.fields["sign", z] != 0).any())}
+        start = Parameters(inherited.positions, active, inherited.weights)
+        best = optimise(
+            task.graph, task.target(children), start, CHILD_STEPS, lambda m: unproved(m) and not deadline.passed()
         )
+        margin = torch.fmax(best.margin[:, 0], children.margin)
+        children = children.updated({**parameter_fields(best.parameters), ("margin", 0): margin})
+        return self.certified(children)
+
+    @torch.no_grad()
+    def certified(self, domains: Domains) -> Domains:
+        """The margins above 0 replaced with what holds in spite of rounding."""
+        index = (domains.margin > 0).nonzero().flatten()
+        if len(index) == 0:
+            return domains
+        claimed = domains[index].double()
+        sure, _ = bound(self.exact.graph, self.exact.target(claimed), claimed.parameters())
+        margin = domains.margin.clone()
+        margin[index] = torch.where(sure[:, 0] > 0, margin[index], -torch.finfo(margin.dtype).tiny)
+        return domains.updated({("margin", 0): margin})
+
+    def settle(self, domains: Domains, deadline: Deadline) -> Result | None:
+        """Linear programs for domains whose relaxations are exact; None where all of them are infeasible."""
+        task = self.exact
+        for k in range(len(domains)):
+            domain = domains[k : k + 1].double()
+            root = int(domain.root)
+            rows = {i: r[root : root + 1] for i, r in task.roots.start.items()}
+            if not milp.encodable(task.graph):
+                return Result("unknown", reason="a sub-problem without relaxation error cannot be proved")
+            values = task.values(domain)
+            answer = milp.solve(task.graph, values, rows, task.roots.rhs[root], deadline, 1, domain.splits())
+            if answer.verdict == "feasible" and answer.point is not None:
+                witness = self.confirm(answer.point.unsqueeze(0))
+                if witness is not None:
+                    return Result("sat", witness, "activation split", self.statistics())
+            if answer.verdict != "infeasible":
+                return Result("unknown", reason="a sub-problem is neither proved nor refuted within rounding")
+            self.closed += 1
+        return None
+
+    def gain_per_level(self, domains: Domains, closed: bool) -> Tensor:
+        """(batch,) how much margin each level of splits has gained, times the share of the tree."""
+        share, root = domains.fields["share", 0], self.roots[domains.root]
+        gain = -root if closed else torch.minimum(domains.margin, torch.zeros_like(root)) - root
+        return share * gain / (-share.log2()).clamp(min=1)
+
+    def outlook(self) -> Outlook:
+        """What the rest of the search may take, if it goes on as it did."""
+        open_share, gained = 0.0, self.gained
+        for part in self.stack.parts:
+            open_share += float(part.fields["share", 0].sum())
+            gained += float(self.gain_per_level(part, False).sum())
+        count = int((~(self.roots > 0)).sum())
+        rate, worst = gained / count, -float(self.roots.min())
+        levels = worst / rate if rate > 0 else HOPELESS
+        step = self.spent / max(1, self.bounded)
+        by_levels = step * 2 ** min(levels + 1, HOPELESS) * count
+        done = 1 - open_share / count
+        by_share = self.spent / done if done > TELLING else 0.0  # hard parts come late: it is a lower limit
+        more = max(by_levels - self.spent, by_share - self.spent, self.spent)  # what took long will take as long again
+        return Outlook(more, rate, math.log2(max(step, 1e-9)))
+
+    def tell(self) -> None:
+        if time.monotonic() - self.reported > REPORT_SECONDS:
+            self.reported = time.monotonic()
+            self.report(Progress("activation-split", self.stack.count, self.closed, self.stack.worst()))
+
+    def statistics(self) -> dict[str, float | int | str]:
+        return {"domains": self.bounded, "open": self.stack.count}
 
 
-def make_roots(graph: Graph, problem: Problem, box: int, disjuncts: Tensor) -> Roots:
-    """Targets of some disjuncts of one box; a missing conjunct repeats the first, which changes nothing."""
-    rows = problem.specification.rows[box][disjuncts]  # (roots, conjuncts)
-    rows = torch.where(rows < 0, rows[:, :1], rows)
-    used = int((problem.specification.rows[box][disjuncts] >= 0).sum(1).max())
-    rows = rows[:, :used]
-    kind = problem.specification.kind[rows]
-    start = {graph.output: problem.specification.output[kind]}
-    if problem.specification.input is not None:
-        start[0] = problem.specification.input[kind]
-    return Roots(start, problem.specification.rhs[rows])
-
-
-def root_domains(
-    graph: Graph, layout: Layout, roots: Roots, values: list[Interval], box: Interval, deadline: Deadline
-) -> Domains:
-    """One domain per root, bounded with optimised slopes."""
-    roots = replace(roots, sizes=sizes(graph, values))
-    count = len(roots.rhs)
-    intervals = {0: box, **{i: values[i] for i in graph.bounded}}
-    fields: dict[Key, Tensor] = {}
-    for i, interval in intervals.items():
-        for name, end in zip(("lower", "upper"), interval, strict=True):
-            fields[name, i] = end.expand(count, *end.shape[1:])
-    for z in layout.nodes:
-        zero = torch.zeros_like(fields["lower", z])
-        fields["sign", z], fields["point", z] = zero, zero
-    fields["margin", 0] = roots.rhs[:, 0]
-    fields["root", 0] = torch.arange(count, device=roots.rhs.device)
-    domains = Domains(fields)
-    positions = initial_positions(graph, domains.intervals(), graph.ancestors[graph.output], 1)
-    conjuncts = roots.rhs.shape[1]
-    mix = torch.full_like(roots.rhs, 1 / conjuncts).unsqueeze(1) if conjuncts > 1 else None
-    multipliers = {z: torch.zeros_like(fields["lower", z]).unsqueeze(1) for z in layout.nodes}
-    start = Parameters(positions, {}, mix)
-    best = optimise(
-        graph, roots.target(domains), start, ROOT_STEPS, lambda margin: unproved(margin) and not deadline.passed()
-    )
-    parameters = Parameters(best.parameters.positions, multipliers, best.parameters.weights)
-    return domains.updated({**parameter_fields(parameters), ("margin", 0): best.margin[:, 0]})
-
-
-def unproved(margin: Tensor) -> bool:
-    return bool((margin <= 0).any())
-
-
-def activation_split(
-    graph: Graph,
-    roots: Roots,
-    domains: Domains,
-    layout: Layout,
-    deadline: Deadline,
-    report: Callable[[Progress], None],
-    interlude: Callable[[], Result | None],
-) -> Result:
-    """Closes all domains, finds a violation, or runs out of time.
-
-    Args:
-        graph: the network over its varying inputs.
-        roots: the targets the domains refer to.
-        domains: bounded root domains.
-        layout: the splittable entries.
-        deadline: when to stop.
-        report: takes news for the user.
-        interlude: called once a round; what runs beside the proof and may decide first.
-    """
-    stack: Stack[Domains] = Stack(join)
-    stack.push(domains[(~(domains.margin > 0)).nonzero().flatten()])
-    bounded = closed = 0
-    reported = 0.0
-    size = max(1, BATCH_BYTES // bytes_per_domain(graph, domains))
-    while stack.count:
-        if deadline.passed():
-            return Result("timeout", reason="time is up", statistics={"domains": bounded, "open": stack.count})
-        children = bound_children(graph, roots, layout, stack.pop(size), deadline)
-        bounded += len(children)
-        open_ = children[(~(children.margin > 0)).nonzero().flatten()]
-        closed += len(children) - len(open_)
-        stack.push(open_)
-        beside = interlude()
-        if beside is not None:
-            return beside
-        if time.monotonic() - reported > REPORT_SECONDS:
-            reported = time.monotonic()
-            report(Progress("activation-split", stack.count, closed, stack.worst()))
-    return Result("unsat", reason="activation split", statistics={"domains": bounded})
-
-
-def bytes_per_domain(graph: Graph, domains: Domains) -> int:
-    """Rough memory of bounding one child with gradients."""
-    return 40 * sum(node.size for node in graph.nodes) * domains.margin.element_size()
-
-
-def bound_children(graph: Graph, roots: Roots, layout: Layout, domains: Domains, deadline: Deadline) -> Domains:
-    """Both children of every domain, bounded."""
-    children = split(graph, layout, domains, choose(graph, roots, layout, domains))
-    children = children[feasible(children).nonzero().flatten()]
-    if len(children) == 0:
-        return children
-    target, inherited = roots.target(children), children.parameters()
-    active = {z: m for z, m in inherited.multipliers.items() if bool((children.fields["sign", z] != 0).any())}
-    parameters = Parameters(inherited.positions, active, inherited.weights)
-    best = optimise(graph, target, parameters, CHILD_STEPS, lambda margin: unproved(margin) and not deadline.passed())
-    margin = torch.fmax(best.margin[:, 0], children.margin)
-    return children.updated({**parameter_fields(best.parameters), ("margin", 0): margin})
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What to split in each domain: an entry of the layout, or (where it is -1) the box along an input."""
-
-    entry: Tensor  # (batch,)
-    dimension: Tensor  # (batch,)
-
-
-@torch.no_grad()
-def choose(graph: Graph, roots: Roots, layout: Layout, domains: Domains) -> Choice:
-    """The entries with the best scores are tried; a domain without any relaxation gap splits its box."""
-    target, parameters = roots.target(domains), domains.parameters()
-    users = tuple(u for z in layout.nodes for u in graph.users[z] if graph.nodes[u].operator.splittable)
-    _, linear = bound(graph, target, parameters, users)
-    width = target.box.upper - target.box.lower
-    dimension = (linear.weight[:, 0].abs() * width + 1e-9 * width).argmax(1)
-    if not layout.nodes:
-        return Choice(torch.full_like(domains.root, -1), dimension)
-    slopes = slopes_at(graph, target.intervals, parameters.positions)
-    score = scores(graph, layout, target.intervals, slopes, linear.watched)
-    best = score.topk(min(CANDIDATES, score.shape[1]), dim=1)
-    gains = []
-    for k in range(best.indices.shape[1]):
-        entry = torch.where(best.values[:, k] > 0, best.indices[:, k], best.indices[:, 0])
-        children = split(graph, layout, domains, Choice(entry, dimension))
-        margin, _ = bound(graph, roots.target(children), children.parameters())
-        left, right = (margin[:, 0] - torch.cat([domains.margin, domains.margin])).clamp(min=1e-9).log().chunk(2)
-        gains.append(left + right)
-    pick = torch.stack(gains, 1).argmax(1, keepdim=True)
-    entry = best.indices.gather(1, pick)[:, 0]
-    return Choice(torch.where(best.values[:, 0] > 0, entry, -1), dimension)
-
-
-def split(graph: Graph, layout: Layout, domains: Domains, choice: Choice) -> Domains:
-    """Lower halves of all domains, then their upper halves."""
-    changes: dict[Key, Tensor] = {key: torch.cat([value, value]) for key, value in domains.fields.items()}
-    batch = len(domains)
-    for z, who, where in layout.locate(choice.entry):
-        interval = Interval(domains.fields["lower", z][who], domains.fields["upper", z][who])
-        user = next(u for u in graph.users[z] if graph.nodes[u].operator.splittable)
-        point = pick(graph.nodes[user].operator.split_point(interval), where)
-        point = torch.minimum(torch.maximum(point, pick(interval.lower, where)), pick(interval.upper, where))
-        for side, end, sign in ((0, "upper", 1.0), (batch, "lower", -1.0)):
-            for name, value in ((end, point), ("point", point), ("sign", sign)):
-                changes[name, z].flatten(1)[who + side, where] = value
-    who = (choice.entry < 0).nonzero().flatten()
-    if len(who):
-        where = choice.dimension[who]
-        lower, upper = changes["lower", 0], changes["upper", 0]
-        middle = (lower[who, where] + upper[who, where]) / 2
-        upper[who, where], lower[who + batch, where] = middle, middle
-    return Domains(changes)
-
-
-def pick(values: Tensor, where: Tensor) -> Tensor:
-    return values.flatten(1)[torch.arange(len(where), device=where.device), where]
-
-
-def feasible(domains: Domains) -> Tensor:
-    """Domains whose intervals are not empty."""
-    flags = torch.ones(len(domains), dtype=torch.bool, device=domains.margin.device)
-    for i, (lower, upper) in domains.intervals().items():
-        if i:
-            flags &= ~(lower > upper).flatten(1).any(1)  # an end that is not a number excludes nothing
-    return flags
-
-
-__all__ = ["activation_split", "make_roots", "root_domains", "splittable"]
+def open_domains(domains: Domains) -> Domains:
+    return domains[(~(domains.margin > 0)).nonzero().flatten()]

@@ -19,14 +19,6 @@ from lirpa_verify.operators.base import Interval, Slopes
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Per domain one entry of one node's argument."""
-
-    entry: Tensor  # (batch,) index into all splittable entries, joined in the order of `layout`
-    score: Tensor  # (batch,)
-
-
-@dataclass(frozen=True)
 class Layout:
     """The splittable nodes and where their entries start when all are joined."""
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.alpha_crown import Parameters, Splits
+from lirpa_verify.bounds.rounding import single
 from lirpa_verify.operators.base import Interval, Slopes
 
 Key = tuple[str, int]  # what, and of which node
@@ -22,7 +23,7 @@ Key = tuple[str, int]  # what, and of which node
 class Domains:
     """Fields with a leading batch dimension.
 
-    ``("lower", i)`` and ``("upper", i)`` bound node i (0: the input box), ``("sign", i)`` and
+    ``("lower", i)`` and ``("upper", i)`` bound node i that a nonlinear operator takes, ``("sign", i)`` and
     ``("point", i)`` are its splits, ``("multiplier", i)``, ``("slope below", i)``, ``("slope above", i)``
     and ``("mix", 0)`` relaxation parameters, ``("margin", 0)`` the bound and ``("root", 0)`` the target.
     """
@@ -64,6 +65,16 @@ class Domains:
 
     def updated(self, changes: Mapping[Key, Tensor]) -> Domains:
         return Domains({**self.fields, **changes})
+
+    def single(self) -> Domains:
+        """In single precision: intervals grow, splits stay where they are."""
+        fields = {key: value if key == ("root", 0) else value.float() for key, value in self.fields.items()}
+        for i, interval in self.intervals().items():
+            fields["lower", i], fields["upper", i] = single(interval)
+        return Domains(fields)
+
+    def double(self) -> Domains:
+        return Domains({key: value if key == ("root", 0) else value.double() for key, value in self.fields.items()})
 
 
 def parameter_fields(parameters: Parameters) -> dict[Key, Tensor]:

@@ -20,8 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lirpa_verify.bounds.alpha_crown import NONE, Splits
 from lirpa_verify.bounds.crown import Pushed, one_hot_rows, push
 from lirpa_verify.bounds.rounding import RELATIVE
+from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
@@ -111,7 +113,7 @@ class Program:
         """One pushed row."""
         index, value = [np.empty(0, np.int64)], [np.empty(0)]
         constant = float(pushed.offset[0, row])
-        size = abs(constant)
+        size = abs(constant) + float(torch.as_tensor(pushed.size).expand(1, len(pushed.offset[0]))[0, row])
         for node, rows in pushed.coefficients.items():
             flat = rows[0, row].reshape(-1).numpy()
             entries = self.entries[node]
@@ -134,7 +136,13 @@ class Program:
 
 
 def solve(
-    graph: Graph, values: list[Interval], rows: Mapping[int, Tensor], rhs: Tensor, deadline: Deadline, threads: int = 0
+    graph: Graph,
+    values: list[Interval],
+    rows: Mapping[int, Tensor],
+    rhs: Tensor,
+    deadline: Deadline,
+    threads: int = 0,
+    splits: Splits = NONE,
 ) -> Answer:
     """Looks for a point of the box with ``<rows, node> <= rhs`` for all rows.
 
@@ -145,6 +153,7 @@ def solve(
         rhs: ``(conjuncts,)``.
         deadline: when to give up.
         threads: for the solver; 0 leaves the choice to it.
+        splits: constraints on nodes of one sub-problem (batch 1).
     """
     solver = highspy.Highs()
     for option, setting in (("output_flag", False), ("threads", threads),
@@ -154,14 +163,17 @@ def solve(
         solver.setOptionValue(option, setting)
     program = Program(solver, {})
     relus = [i for i in sorted(graph.ancestors[graph.output]) if isinstance(graph.nodes[i].operator, ReLU)]
-    pushed = push(graph, rows, {}, {}, lambda a: graph.nodes[a].operator.bounded)
+    known = sizes(graph, values)
+    pushed = push(graph, rows, {}, {}, lambda a: graph.nodes[a].operator.bounded, sizes=known)
     bounds = [values[0], *(values[graph.nodes[i].arguments[0]] for i in relus)]
     numbers = [rhs, pushed.offset, *pushed.coefficients.values(), *(end for interval in bounds for end in interval)]
     if not all(bool(torch.isfinite(t).all()) for t in numbers):
         return Answer("open")
     program.entries[0] = program.between(*(end[0].numpy() for end in values[0]))
     for i in relus:
-        add_relus(graph, program, i, values)
+        add_relus(graph, program, i, values, known)
+    for z in splits.on(range(len(graph.nodes))).sign:
+        add_splits(graph, program, z, splits, known)
     for k in range(len(rhs)):
         expression, limit = program.expression(pushed, k), float(rhs[k])
         scale = float(np.abs(expression.value).max(initial=0.0)) or 1.0
@@ -185,7 +197,19 @@ def read_answer(solver: highspy.Highs, inputs: Entries) -> Answer:
     return Answer("open")
 
 
-def add_relus(graph: Graph, program: Program, i: int, values: list[Interval]) -> None:
+def add_splits(graph: Graph, program: Program, z: int, splits: Splits, known: Mapping[int, Tensor]) -> None:
+    """``sign * (z - point) <= 0``."""
+    sign, point = splits.sign[z][0].flatten(), splits.point[z][0].flatten()
+    index = sign.nonzero().flatten()
+    rows = one_hot_rows(index, graph.nodes[z].shape, point) * sign[index].reshape(
+        1, -1, *[1] * len(graph.nodes[z].shape)
+    )
+    pushed = push(graph, {z: rows}, {}, {}, lambda a: graph.nodes[a].operator.bounded, sizes=known)
+    for k, limit in enumerate((sign * point)[index].tolist()):
+        program.at_most(program.expression(pushed, k), limit)
+
+
+def add_relus(graph: Graph, program: Program, i: int, values: list[Interval], known: Mapping[int, Tensor]) -> None:
     """Variables and constraints of all ReLUs of node i."""
     node = graph.nodes[i]
     operator = node.operator
@@ -195,7 +219,7 @@ def add_relus(graph: Graph, program: Program, i: int, values: list[Interval]) ->
     leak = operator.leak
     needed = torch.arange(node.size) if leak else (upper > 0).nonzero().flatten()
     start = {z: one_hot_rows(needed, graph.nodes[z].shape, lower)}
-    pushed = push(graph, start, {}, {}, lambda a: graph.nodes[a].operator.bounded)
+    pushed = push(graph, start, {}, {}, lambda a: graph.nodes[a].operator.bounded, sizes=known)
     below = [program.expression(pushed, k) for k in range(len(needed))]
     # Bounds may be off by rounding of what they were computed from.
     pad = ROUNDING * np.array([e.size for e in below])

@@ -10,9 +10,9 @@ from lirpa_verify.bounds.intermediate import Method, bound_nodes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
-from lirpa_verify.search.activation_split import make_roots, root_domains, splittable
 from lirpa_verify.search.bound_boxes import bound_rows, interval_rows, still_open
 from lirpa_verify.search.input_split import initial_boxes
+from lirpa_verify.search.roots import Task, root_domains
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Progress, Result
 
@@ -51,9 +51,8 @@ def single_pass(
             if not optimised:
                 return Result("unknown", reason=f"{method} bounds do not prove the property")
             disjuncts = bounds.disjuncts[open_[b]]
-            roots = make_roots(graph, problem, int(batch.origin[b]), disjuncts)
             one = [Interval(v.lower[b : b + 1], v.upper[b : b + 1]) if len(v.lower) > 1 else v for v in values]
-            domains = root_domains(graph, splittable(graph), roots, one, one[0], deadline)
+            domains = root_domains(Task.of(graph, problem, int(batch.origin[b]), disjuncts, one), deadline)
             if not bool((domains.margin > 0).all()):
                 return Result("unknown", reason="alpha-CROWN bounds do not prove the property")
     return Result("unsat", reason=f"{'alpha-CROWN' if optimised else method} bounds")

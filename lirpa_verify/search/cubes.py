@@ -1,0 +1,211 @@
+"""Splitting few neurons with all bounds computed again, and searching each part: cube and conquer.
+
+In a deep network the bounds of later layers are so loose that splits which leave them alone gain little.
+Here a part (cube) of the network's behaviour is cut at a neuron of great influence; then the bounds of all
+nodes are optimised within it, and what the new bounds decide is collapsed. A cube near enough to a proof is left
+to the activation split, whose splits are a thousand times cheaper. (The division of labour is that of cube-and-conquer
+SAT solving: Heule, Kullmann, Wieringa, Biere 2011.)
+
+Which of the two goes on is decided by predictions: the levels that a tree still needs are its distance from a proof
+over the gain per level seen so far, and its cost is that power of 2 times the cost of a node.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.bounds.alpha_crown import Splits
+from lirpa_verify.bounds.collapse import collapse
+from lirpa_verify.bounds.intermediate import bound_nodes
+from lirpa_verify.bounds.optimised_nodes import Effort, optimise_nodes
+from lirpa_verify.deadline import Deadline
+from lirpa_verify.graph.graph import Graph
+from lirpa_verify.operators.base import Interval
+from lirpa_verify.search.activation_split import ActivationSplit
+from lirpa_verify.search.domains import Domains
+from lirpa_verify.search.influence import influence
+from lirpa_verify.search.roots import Task, root_domains
+from lirpa_verify.search.specification import Problem
+from lirpa_verify.verdict import Progress, Result, Witness
+
+CANDIDATES = 4  # neurons whose two halves are bounded before one is chosen
+STEPS, GOAL_STEPS = 8, 20  # gradient steps on the bounds of a cube's nodes, and of what is to be proved
+TRIAL_SHARE = 0.25  # of the time left: a search that may need more is compared with cuts
+LEAST_BUDGET = 1.0  # seconds of search before it is judged
+HOPELESS = 60.0  # levels that no tree reaches
+
+
+@dataclass(frozen=True)
+class Cube:
+    """A part of the network's behaviour, bounded."""
+
+    task: Task  # its network is collapsed where that is possible
+    disjuncts: Tensor  # of the problem, one per root of the task
+    domains: Domains
+    seconds: float  # that bounding it took
+
+    @property
+    def margin(self) -> float:
+        return float(self.domains.margin.min())
+
+
+@dataclass(frozen=True)
+class Half:
+    """Half of a cube, roughly bounded."""
+
+    values: list[Interval]
+    cuts: Splits  # all that lead to it
+
+
+@dataclass
+class Cubes:
+    """The search over cubes."""
+
+    problem: Problem
+    box: int
+    deadline: Deadline
+    confirm: Callable[[Tensor], Witness | None]
+    report: Callable[[Progress], None]
+    interlude: Callable[[], Result | None]
+    gains: list[float] = field(default_factory=list)  # of margin, per cut
+    closed: int = 0
+    log_step: float = -math.inf  # logarithm of the seconds that a domain of the search takes
+    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
+
+    def solve(self, root: Cube) -> Result:
+        """Closes all cubes, finds a violation, or runs out of time."""
+        stack = [root] if bool((~(root.domains.margin > 0)).any()) else []
+        rate = math.inf
+        while stack:
+            if self.deadline.passed():
+                return Result("timeout", reason="time is up", statistics={"cubes": self.closed, "open": len(stack)})
+            cube = stack.pop()
+            self.report(Progress("cubes", len(stack) + 1, self.closed, cube.margin))
+            children: list[Cube] | None = None
+            if -cube.margin / rate + self.log_step <= self.cut_cost(cube) + 3:
+                result, children, rate = self.search(cube)
+                if result is not None and result.verdict != "unsat":
+                    return result
+                if result is not None:
+                    self.closed += 1
+                    continue
+            stack += self.children(cube) if children is None else children
+            beside = self.interlude()
+            if beside is not None:
+                return beside
+        return Result("unsat", reason="activation split", statistics={"cubes": self.closed})
+
+    def cut_cost(self, cube: Cube) -> float:
+        """Logarithm of the seconds that cuts down to a proof would take."""
+        recent = self.gains[-4:]
+        gain = sum(recent) / len(recent) if recent else math.inf
+        levels = -cube.margin / gain if gain > 0 else HOPELESS
+        return math.log2(cube.seconds) + min(levels, HOPELESS)
+
+    def search(self, cube: Cube) -> tuple[Result | None, list[Cube] | None, float]:
+        """An activation split for as long as it promises more than cuts do.
+
+        Returns:
+            A result, or None with the cubes that are to replace this one where they are known; and the gain per level.
+        """
+        search = ActivationSplit(cube.task, self.confirm, self.report, self.interlude)
+        search.start(cube.domains)
+        budget = max(LEAST_BUDGET, cube.seconds)
+        children = None
+        while True:
+            result = search.run(self.deadline.within(budget))
+            if result.verdict != "timeout" or self.deadline.passed():
+                return result, None, math.inf
+            outlook = search.outlook()
+            self.log_step = outlook.log_step
+            if not self.gains and outlook.seconds > TRIAL_SHARE * self.deadline.remaining() > 2 * cube.seconds:
+                children = self.children(cube)
+            if self.gains and outlook.log_seconds > self.cut_cost(cube):
+                return None, children, outlook.rate
+            budget *= 2
+
+    def children(self, cube: Cube) -> list[Cube]:
+        """Both halves of a cube, cut at the most influential neuron; without those that are proved."""
+        bounded = []
+        task = cube.task
+        for half in self.cut(task):
+            child = bound_cube(task.graph, half, self.problem, self.box, cube.disjuncts, STEPS, self.deadline)
+            self.gains.append(max(0.0, min(0.0, child.margin) - cube.margin))
+            if bool((~(child.domains.margin > 0)).any()):
+                bounded.append(child)
+        return sorted(bounded, key=lambda c: c.margin)  # the nearest to a proof is taken first
+
+    @torch.no_grad()
+    def cut(self, task: Task) -> tuple[Half, Half]:
+        """Both halves for the neuron that decides most of the others."""
+        score = influence(task.graph, task.layout, task.nodes, task.roots.start, self.generator)
+        best: tuple[float, tuple[Half, Half]] | None = None
+        for entry in score.topk(min(CANDIDATES, len(score))).indices:
+            halves = halved(task, entry)
+            gain = math.prod(max(1e-6, len(task.layout.nodes) - looseness(task, half.values)) for half in halves)
+            if best is None or gain > best[0]:
+                best = gain, halves
+        assert best is not None
+        return best[1]
+
+
+def halved(task: Task, entry: Tensor) -> tuple[Half, Half]:
+    """Bounds of all nodes on both sides of a split, and the splits that lead there."""
+    [(z, _, where)] = task.layout.locate(entry.reshape(1))
+    user = next(u for u in task.graph.users[z] if task.graph.nodes[u].operator.splittable)
+    whole = task.nodes[z]
+    point = task.graph.nodes[user].operator.split_point(whole).flatten(1)[:, where]
+    upper = half_of(task, z, where, "upper", point, 1.0)
+    return upper, half_of(task, z, where, "lower", point, -1.0)
+
+
+def half_of(task: Task, z: int, where: Tensor, side: str, point: Tensor, sign: float) -> Half:
+    """The half where the entry's upper or lower end is the point."""
+    ends = {"lower": task.nodes[z].lower.clone(), "upper": task.nodes[z].upper.clone()}
+    ends[side].flatten(1)[:, where] = point
+    zero = torch.zeros_like(ends["lower"])
+    signs, points = (have.get(z, zero).clone() for have in (task.cuts.sign, task.cuts.point))
+    signs.flatten(1)[:, where], points.flatten(1)[:, where] = sign, point
+    known = {i: task.nodes[i] for i in range(1, len(task.nodes))}
+    known[z] = Interval(ends["lower"], ends["upper"])
+    box = known.pop(0, task.nodes[0])
+    cuts = Splits({**task.cuts.sign, z: signs}, {**task.cuts.point, z: points})
+    return Half(bound_nodes(task.graph, box, known=known), cuts)
+
+
+def looseness(task: Task, values: list[Interval]) -> float:
+    """The relaxations' gaps that are left, layer by layer relative to those of the cube."""
+    total = 0.0
+    for z in task.layout.nodes:
+        user = next(u for u in task.graph.users[z] if task.graph.nodes[u].operator.splittable)
+        before, after = (task.graph.nodes[user].operator.gaps(v, None) for v in (task.nodes[z], values[z]))
+        assert before is not None and after is not None
+        total += float(after[1].sum() / before[1].sum().clamp(min=1e-12))
+    return total
+
+
+def bound_cube(
+    graph: Graph,
+    half: Half,
+    problem: Problem,
+    box: int,
+    disjuncts: Tensor,
+    steps: int,
+    deadline: Deadline,
+) -> Cube:
+    """Optimises the bounds of all nodes, collapses what they decide and bounds what is to be proved."""
+    started = time.monotonic()
+    cuts = half.cuts
+    values = optimise_nodes(graph, half.values[0], half.values, Effort(steps, deadline), cuts)
+    small = collapse(graph, values, {z: sign != 0 for z, sign in cuts.sign.items()})
+    if small is not None:
+        graph, values, cuts = small.graph, small.values, small.carried(cuts)
+    task = Task.of(graph, problem, box, disjuncts, values, cuts)
+    domains = root_domains(task, deadline, GOAL_STEPS)
+    return Cube(task, disjuncts, domains, max(1e-3, time.monotonic() - started))

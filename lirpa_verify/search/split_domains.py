@@ -1,0 +1,38 @@
+"""Cutting domains of an activation split in two."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.graph.graph import Graph
+from lirpa_verify.operators.base import Interval
+from lirpa_verify.search.branching import Layout
+from lirpa_verify.search.domains import Domains, Key
+
+
+def split(graph: Graph, layout: Layout, domains: Domains, entry: Tensor) -> Domains:
+    """Lower halves of all domains, then their upper halves, at one entry of the layout each."""
+    changes: dict[Key, Tensor] = {key: torch.cat([value, value]) for key, value in domains.fields.items()}
+    batch = len(domains)
+    for z, who, where in layout.locate(entry):
+        interval = Interval(domains.fields["lower", z][who], domains.fields["upper", z][who])
+        user = next(u for u in graph.users[z] if graph.nodes[u].operator.splittable)
+        point = pick(graph.nodes[user].operator.split_point(interval), where)
+        point = torch.minimum(torch.maximum(point, pick(interval.lower, where)), pick(interval.upper, where))
+        for side, end, sign in ((0, "upper", 1.0), (batch, "lower", -1.0)):
+            for name, value in ((end, point), ("point", point), ("sign", sign)):
+                changes[name, z].flatten(1)[who + side, where] = value
+    return Domains(changes)
+
+
+def pick(values: Tensor, where: Tensor) -> Tensor:
+    return values.flatten(1)[torch.arange(len(where), device=where.device), where]
+
+
+def feasible(domains: Domains) -> Tensor:
+    """Domains whose intervals are not empty."""
+    flags = torch.ones(len(domains), dtype=torch.bool, device=domains.margin.device)
+    for lower, upper in domains.intervals().values():
+        flags &= ~(lower > upper).flatten(1).any(1)  # an end that is not a number excludes nothing
+    return flags

@@ -1,0 +1,80 @@
+"""Cube and conquer: verdicts on both sides of the true minimum, whichever part does the work."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from random_networks import generator, graph_of, make_property, network, normal, problem_of
+
+from lirpa_verify.bounds.alpha_crown import NONE
+from lirpa_verify.bounds.intermediate import bound_nodes
+from lirpa_verify.deadline import Deadline
+from lirpa_verify.search import cubes
+from lirpa_verify.search.cubes import Cubes, Half, bound_cube, halved
+from lirpa_verify.search.roots import Task
+from lirpa_verify.search.specification import Problem
+from lirpa_verify.verdict import Result
+
+LATER = Deadline.after(1e6)
+
+
+def setting(kind: str, activation: str, seed: int, below: float) -> Problem:
+    graph = graph_of(*network(kind, activation, seed))
+    g = generator(seed)
+    middle = normal(g, graph.n_inputs)
+    points = middle + 0.8 * (2 * torch.rand(4000, graph.n_inputs, generator=g, dtype=torch.float64) - 1)
+    values = graph.forward(points)[:, 0]
+    spread = float(values.max() - values.min())
+    box = ((middle - 0.8).tolist(), (middle + 0.8).tolist())
+    limit = float(values.min()) - below * spread
+    return problem_of(make_property(graph.n_inputs, graph.n_outputs, [box], [(0, [({graph.n_inputs: 1.0}, limit)])]))
+
+
+def solved(kind: str, activation: str, seed: int, below: float) -> Result:
+    graph = graph_of(*network(kind, activation, seed))
+    problem = setting(kind, activation, seed, below)
+    values = bound_nodes(graph, problem.box)
+    root = bound_cube(graph, Half(values, NONE), problem, 0, torch.tensor([0]), 0, LATER)
+    search = Cubes(problem, 0, Deadline.after(60), lambda points: None, lambda progress: None, lambda: None)
+    return search.solve(root)
+
+
+@pytest.mark.parametrize(
+    ("kind", "activation"), [("dense", "relu"), ("residual", "leaky"), ("concat", "relu"), ("dense", "tanh")]
+)
+@pytest.mark.parametrize("budget", [1.0, 0.0])
+def test_what_is_impossible_is_proved(
+    kind: str, activation: str, budget: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below what 4,000 points reach; without a budget for the search, cuts have to do more of the work."""
+    monkeypatch.setattr(cubes, "LEAST_BUDGET", budget)
+    assert solved(kind, activation, 61, 0.4).verdict == "unsat"
+
+
+@pytest.mark.parametrize("kind", ["dense", "residual"])
+def test_what_is_possible_is_never_proved(kind: str) -> None:
+    graph = graph_of(*network(kind, "relu", 62))
+    problem = setting(kind, "relu", 62, -0.02)
+    root = bound_cube(graph, Half(bound_nodes(graph, problem.box), NONE), problem, 0, torch.tensor([0]), 0, LATER)
+    found = Cubes(problem, 0, Deadline.after(10), lambda points: None, lambda progress: None, lambda: None).solve(root)
+    assert found.verdict != "unsat"
+
+
+@pytest.mark.parametrize(("kind", "activation"), [("dense", "relu"), ("residual", "sin"), ("dense", "tanh")])
+def test_halves_cover_the_cube(kind: str, activation: str) -> None:
+    graph = graph_of(*network(kind, activation, 63))
+    problem = setting(kind, activation, 63, 0.1)
+    task = Task.of(graph, problem, 0, torch.tensor([0]), bound_nodes(graph, problem.box))
+    g = generator(63)
+    lower, upper = problem.box.lower[0], problem.box.upper[0]
+    points = lower + (upper - lower) * torch.rand(800, graph.n_inputs, generator=g, dtype=torch.float64)
+    values = graph.evaluate(points)
+    for entry in range(0, sum(task.layout.size), 3):
+        inside = []
+        for half in halved(task, torch.tensor(entry)):
+            fits = [
+                ((v >= h.lower - 1e-9) & (v <= h.upper + 1e-9)).flatten(1).all(1)
+                for v, h in zip(values, half.values, strict=True)
+            ]
+            inside.append(torch.stack(fits).all(0))
+        assert bool((inside[0] | inside[1]).all())
