@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lirpa_verify.bounds.crown import backward
 from lirpa_verify.bounds.intermediate import bound_nodes
+from lirpa_verify.errors import UnsupportedOperator
 from lirpa_verify.graph.aten_nonlinear import RULES
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.lower import lower
@@ -306,3 +307,9 @@ def test_values_and_bounds(name: str, function: Function, shape: tuple[int, ...]
         slack = 1e-8 * (1 + values.abs())
         assert not (torch.isnan(low).any() or torch.isnan(high).any()), f"{name}: {method}"
         assert bool(((values >= low - slack) & (values <= high + slack)).all()), f"{name}: {method}"
+
+
+def test_a_result_that_no_rule_makes_is_reported() -> None:
+    """The places of sorted values are not bounded: whoever uses them is told which node that is."""
+    with pytest.raises(UnsupportedOperator, match="sort.*result number 2"):
+        lower(record(lambda x: x.sort(-1).indices.float(), [constant(3)]), RULES)

@@ -90,6 +90,10 @@ def lower(recording: Recording, rules: dict[str, Rule]) -> Graph:
 
     def resolve(value: Any) -> Any:
         if isinstance(value, Ref):
+            if value not in symbols:  # a further result that the rule of its call does not make
+                call = recording.calls[value.call]
+                detail = f"no bound rule is known for its result number {value.item + 1}"
+                raise UnsupportedOperator(call.op, call.label, detail)
             return symbols[value]
         if isinstance(value, Const):
             return constants[value.index]

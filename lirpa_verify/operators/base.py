@@ -55,7 +55,7 @@ class Lines(NamedTuple):
 
 
 class Backward(NamedTuple):
-    coefficients: tuple[Tensor, ...]  # one per argument, (batch, rows, *argument)
+    coefficients: tuple[Tensor | None, ...]  # one per argument, (batch, rows, *argument); None for zeros
     offset: Tensor  # (batch, rows)
 
 

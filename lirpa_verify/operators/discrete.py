@@ -24,7 +24,7 @@ class Discrete(Operator):
         return True
 
     def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
-        return constant_backward(rows, self.interval(*intervals), intervals)
+        return constant_backward(rows, self.interval(*intervals), len(intervals))
 
     def compose(self, forms: tuple[LinearForms, ...], intervals: tuple[Interval, ...]) -> LinearForms:
         lower, upper = self.interval(*intervals)
@@ -34,14 +34,13 @@ class Discrete(Operator):
         return LinearForms(weight, lower, weight, upper)
 
 
-def constant_backward(rows: Tensor, interval: Interval, arguments: tuple[Interval, ...]) -> Backward:
+def constant_backward(rows: Tensor, interval: Interval, arguments: int) -> Backward:
     """No linear part, only the interval of the result; a zero coefficient cancels an infinite end."""
     lower, upper = (end.unsqueeze(1) for end in interval)
     lower, upper = torch.where(torch.isnan(lower), -torch.inf, lower), torch.where(torch.isnan(upper), torch.inf, upper)
     chosen = torch.where(rows > 0, lower, upper)
     offset = torch.where(rows == 0, 0, rows * torch.where(rows == 0, 0, chosen))
-    zeros = tuple(rows.new_zeros(1, rows.shape[1], *a.lower.shape[1:]) for a in arguments)
-    return Backward(zeros, flat(offset).sum(2))
+    return Backward((None,) * arguments, flat(offset).sum(2))
 
 
 def integers_in(interval: Interval) -> Interval:
