@@ -167,6 +167,10 @@ class Linear(Operator):
         return self.linear(*arguments)
 
     def interval(self, *arguments: Interval) -> Interval:
+        if type(self).absolute is Linear.absolute:  # no coefficient is negative: ends become ends, nothing cancels
+            constant = self.constant()
+            ends = (self.linear(*(a.lower for a in arguments)), self.linear(*(a.upper for a in arguments)))
+            return Interval(*ends) if constant is None else Interval(*(end + constant for end in ends))
         middle = self.linear(*[(a.lower + a.upper) / 2 for a in arguments])
         radius = self.absolute(*[(a.upper - a.lower) / 2 for a in arguments])
         constant = self.constant()

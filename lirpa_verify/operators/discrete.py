@@ -105,19 +105,6 @@ class ArgMax(Discrete):
 
 
 @dataclass(frozen=True)
-class Sort(Discrete):
-    """The entries along the last dimension in order; the k-th is at least the k-th of the lower ends."""
-
-    descending: bool
-
-    def forward(self, *arguments: Tensor) -> Tensor:
-        return arguments[0].sort(-1, descending=self.descending).values
-
-    def interval(self, *arguments: Interval) -> Interval:
-        return Interval(*(self.forward(end) for end in arguments[0]))
-
-
-@dataclass(frozen=True)
 class Lookup(Discrete):
     """Rows of a constant table, chosen by a varying index: (m,) to (m, columns)."""
 
