@@ -108,15 +108,17 @@ def divide(b: Builder, call: Call, args: list[Any]) -> Symbol:
     if not isinstance(y, Symbol):
         quotient = scaled(b, broadcast(b, x, shape), 1 / as_float(y))
     elif isinstance(x, Symbol):
-        quotient = softsign(b, x, y)
-        if quotient is None:
-            inverse = reciprocal(b, y)
-            quotient = standardised_by(b, x, inverse) or product(b, *(broadcast(b, v, shape) for v in (x, inverse)))
+        quotient = softsign(b, x, y) or ratio(b, x, y, shape)
     else:
         quotient = scaled(b, broadcast(b, reciprocal(b, y), shape), x)
     if mode is None:
         return quotient
     return nonlinear(b, Staircase("floor") if mode == "floor" else Truncate(), [quotient])
+
+
+def ratio(b: Builder, x: Symbol, y: Symbol, shape: tuple[int, ...]) -> Symbol:
+    inverse = reciprocal(b, y)
+    return standardised_by(b, x, inverse) or product(b, broadcast(b, x, shape), broadcast(b, inverse, shape))
 
 
 def reciprocal(b: Builder, y: Symbol) -> Symbol:

@@ -75,7 +75,9 @@ def gather(b: Builder, call: Call, args: list[Any]) -> Symbol:
 
 def corner(b: Builder, x: Symbol, sizes: tuple[int, ...]) -> Symbol:
     """The first entries along every dimension."""
-    return x if x.shape == sizes else b.add(Gather(corner_index(x.shape, sizes).reshape(-1), x.shape, sizes), [x], sizes)
+    return (
+        x if x.shape == sizes else b.add(Gather(corner_index(x.shape, sizes).reshape(-1), x.shape, sizes), [x], sizes)
+    )
 
 
 def corner_index(shape: tuple[int, ...], sizes: tuple[int, ...]) -> Tensor:
@@ -93,9 +95,7 @@ def index(b: Builder, call: Call, args: list[Any]) -> Symbol:
     return b.reshape(select(b, values, place, flat), shape_of(call))
 
 
-def joined_places(
-    b: Builder, call: Call, shape: tuple[int, ...], given: list[Any]
-) -> tuple[int, int, Symbol]:
+def joined_places(b: Builder, call: Call, shape: tuple[int, ...], given: list[Any]) -> tuple[int, int, Symbol]:
     """The first indexed dimension, how many there are, and the places in all of them together, as one vector."""
     used = [d for d, places in enumerate(given) if places is not None]
     if used != list(range(used[0], used[-1] + 1)) or any(

@@ -92,7 +92,13 @@ def stack(b: Builder, call: Call, args: list[Any]) -> Symbol:
 
 
 # Calls that write one value into another at known places: which arguments those two are.
-WRITES = {"slice_scatter": (0, 1), "select_scatter": (0, 1), "scatter": (0, 3), "scatter_add": (0, 3), "index_put": (0, 2)}
+WRITES = {
+    "slice_scatter": (0, 1),
+    "select_scatter": (0, 1),
+    "scatter": (0, 3),
+    "scatter_add": (0, 3),
+    "index_put": (0, 2),
+}
 
 
 def write(b: Builder, call: Call, args: list[Any]) -> Symbol:
@@ -175,7 +181,8 @@ MOVING_RULES: dict[str, Rule] = {
     **dict.fromkeys(("permute", "transpose", "t"), permute),
     **dict.fromkeys(("slice", "select", "flip", "roll", "split_with_sizes", "split", "chunk", "unbind"), rearrange),
     **dict.fromkeys(
-        ("repeat", "diagonal", "diagonal_copy", "unfold", "tril", "triu", "repeat_interleave", "diag", "rot90", "take"), rearrange
+        ("repeat", "diagonal", "diagonal_copy", "unfold", "tril", "triu", "repeat_interleave", "diag", "rot90", "take"),
+        rearrange,
     ),
     **dict.fromkeys(("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d"), rearrange),
     **dict.fromkeys(("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d"), rearrange),

@@ -22,7 +22,6 @@ from lirpa_verify.operators.base import Operator
 from lirpa_verify.operators.constant import Constant, Input
 from lirpa_verify.operators.rearrange import Concat, Gather, Reshape
 
-
 COMPARED = 64  # entries of a tensor that are compared one by one
 
 

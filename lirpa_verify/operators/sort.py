@@ -102,6 +102,4 @@ class SortedPlaces(Discrete):
         rank = rank if self.descending else rank.flip(0)
         possible = (above <= rank) & (rank <= n - 1 - below)  # (batch, ..., entry, rank)
         number = torch.arange(n, dtype=lower.dtype, device=lower.device).unsqueeze(-1)
-        return Interval(
-            torch.where(possible, number, n - 1).amin(-2), torch.where(possible, number, 0).amax(-2)
-        )
+        return Interval(torch.where(possible, number, n - 1).amin(-2), torch.where(possible, number, 0).amax(-2))

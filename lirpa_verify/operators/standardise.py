@@ -35,7 +35,9 @@ class Standardise(Multiply):
         lower, upper = arguments[0]
         least, most = self.others(arguments[0])
         ends = Curve(least, most).forward(upper), Curve(most, least).forward(lower)
-        return Interval(torch.fmax(product.lower, self.capped(ends[1])), torch.fmin(product.upper, self.capped(ends[0])))
+        return Interval(
+            torch.fmax(product.lower, self.capped(ends[1])), torch.fmin(product.upper, self.capped(ends[0]))
+        )
 
     def capped(self, y: Tensor) -> Tensor:
         """y times sqrt(n), at most what any value can be: sqrt(n - 1) where all add up to 0."""
