@@ -61,7 +61,6 @@ def bound_nodes(
     slopes = slopes or {}
     ahead = method == "forward" or (method == "crown" and graph.n_inputs <= FORWARD_INPUTS)
     values, forms = [box], [input_forms(graph, box)] if ahead else []
-    bounded = set(graph.bounded)
     depth = nonlinear_depth(graph)
     defaults: dict[int, Slopes] = {}
     lines: dict[int, Lines] = {}
@@ -75,10 +74,9 @@ def bound_nodes(
                 lines[i] = relaxation
         if ahead:
             forms.append(forms_step(graph, i, forms, values, box, lines.get(i)))
-        wanted = i in bounded and not graph.exact_interval[i] and graph.depends_on_input[i]
-        if wanted and ahead:
+        if ahead and i in graph.tightened:
             value = intersect(value, outward(concretise(forms[i], box)))
-        if wanted and method == "crown" and not (ahead and depth[i] <= 1 and i not in slopes):
+        if i in graph.tightened and method == "crown" and not (ahead and depth[i] <= 1 and i not in slopes):
             own = slopes.get(i)
             value = tighten(graph, i, box, value, values, own or defaults, {} if own else lines, until)
         values.append(value)
@@ -226,10 +224,15 @@ class Work:
 
 
 def undecided_entries(graph: Graph, i: int, value: Interval) -> Tensor:
-    """(batch or 1, entries): the entries of node i that some nonlinear user wants tighter."""
+    """(batch or 1, entries): the entries of node i that some nonlinear user wants tighter, of it or of its images."""
     mask = torch.zeros_like(value.lower, dtype=torch.bool)
     for user in graph.users[i]:
         node = graph.nodes[user]
+        if node.operator.exact_image:
+            image = node.operator.interval(value)
+            wanted = undecided_entries(graph, user, image).reshape(image.lower.shape)
+            if bool(wanted.any()):
+                mask |= node.operator.needed(wanted, value)
         for position, argument in enumerate(node.arguments):
             if argument == i and node.operator.bounded:
                 mask |= node.operator.undecided(value, position)

@@ -20,6 +20,7 @@ from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
+from lirpa_verify.operators.rearrange import Move
 
 CHUNK_BYTES = 2**28  # of slopes, their gradients and what autograd keeps
 
@@ -47,7 +48,7 @@ def optimise_nodes(graph: Graph, box: Interval, values: list[Interval], effort: 
     improved = [box]
     for i, node in enumerate(graph.nodes[1:], start=1):
         value = intersect(values[i], interval_step(node, improved))
-        if i in graph.bounded and not graph.exact_interval[i] and graph.depends_on_input[i]:
+        if i in graph.tightened:
             value = optimise_node(graph, i, box, value, improved, effort)
         improved.append(value)
     return improved
@@ -71,22 +72,38 @@ def optimise_node(
         rows = with_negated(one_hot_rows(part, shape, box.lower))
         target = Target({i: rows}, rows.new_zeros(1, rows.shape[1]), box, intervals, sizes=known_sizes)
         positions = initial_positions(graph, intervals, graph.ancestors[i], rows.shape[1])
-        sign_is_enough = all(
-            graph.nodes[u].operator.sign_decides for u in graph.users[i] if graph.nodes[u].operator.bounded
-        )
         best = optimise(
             graph,
             target,
             Parameters(positions, {}),
             effort.steps,
             lambda _: not effort.deadline.passed(),
-            goal=sign_is_enough,
+            goal=signs_suffice(graph, i),
         )
         below_, above = best.margin[:, : len(part)], -best.margin[:, len(part) :]
         found = outward(Interval(below_, above))
         lower[:, part] = torch.fmax(lower[:, part], found.lower)
         upper[:, part] = torch.fmin(upper[:, part], found.upper)
     return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))
+
+
+def signs_suffice(graph: Graph, i: int) -> bool:
+    """Whether all that is wanted of node i is the signs of its entries."""
+    for user in graph.users[i]:
+        operator = graph.nodes[user].operator
+        if isinstance(operator, Move):
+            if not signs_suffice(graph, user):
+                return False
+        elif (operator.bounded and not operator.sign_decides) or wanted_beyond(graph, user):
+            return False
+    return True
+
+
+def wanted_beyond(graph: Graph, i: int) -> bool:
+    """Whether bounds of node i are wanted that are read off the node below it."""
+    return graph.nodes[i].operator.exact_image and any(
+        graph.nodes[u].operator.bounded or wanted_beyond(graph, u) for u in graph.users[i]
+    )
 
 
 def timed_effort(seconds_per_pass: float, budget: float, deadline: Deadline, most: int = 30) -> Effort:

@@ -17,6 +17,10 @@ class Scale(Linear):
     factor: Tensor | None
     shift: Tensor | None = None
 
+    @property
+    def exact_image(self) -> bool:
+        return True
+
     def linear(self, *arguments: Tensor) -> Tensor:
         return arguments[0] if self.factor is None else arguments[0] * self.factor
 

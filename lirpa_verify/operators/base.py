@@ -93,6 +93,23 @@ class Operator:
         """Enclosing linear functions of the input, from those of the arguments."""
         raise NotImplementedError
 
+    @property
+    def exact_image(self) -> bool:
+        """Whether the interval rule is exact entry by entry: then linear bounds of the result are no tighter.
+
+        Only for operators of one argument. What is wanted tighter of the result is bounded at the argument.
+        """
+        return False
+
+    @property
+    def opaque(self) -> bool:
+        """Whether linear bounds of the result never depend on the arguments: they are no tighter than its interval."""
+        return False
+
+    def needed(self, wanted: Tensor, interval: Interval) -> Tensor:
+        """Entries of the argument that some `wanted` entries of the result depend on; both (batch, *node) masks."""
+        return wanted
+
     def undecided(self, interval: Interval, position: int) -> Tensor:
         """Mask ``(batch, *argument)`` of the argument at `position`: where tighter bounds would help the relaxation."""
         return interval.upper > interval.lower

@@ -23,6 +23,10 @@ class Discrete(Operator):
     def bounded(self) -> bool:
         return True
 
+    @property
+    def opaque(self) -> bool:
+        return True
+
     def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
         return constant_backward(rows, self.interval(*intervals), len(intervals))
 
