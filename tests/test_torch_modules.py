@@ -24,7 +24,9 @@ class Residual(nn.Module):
             steps += [nn.ReLU(), nn.Conv2d(width, out, 1, bias=False), nn.BatchNorm2d(out)]
         self.body = nn.Sequential(*steps)
         same = channels == out and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Sequential(nn.Conv2d(channels, out, 1, stride), nn.BatchNorm2d(out))
+        self.shortcut = (
+            nn.Identity() if same else nn.Sequential(nn.Conv2d(channels, out, 1, stride), nn.BatchNorm2d(out))
+        )
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:

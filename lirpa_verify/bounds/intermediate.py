@@ -22,8 +22,10 @@ from lirpa_verify.bounds.forward import concretise, forms_step, input_forms
 from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.rounding import intersect, margin, outward
 from lirpa_verify.bounds.sizes import sizes
+from lirpa_verify.bounds.tiles import best_size, tiling
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
+from lirpa_verify.graph.window import FIRST, cropped, cut, fields
 from lirpa_verify.operators.base import Interval, Lines, Slopes
 from lirpa_verify.operators.convolution import Convolution
 
@@ -77,8 +79,12 @@ def bound_nodes(
         if ahead and i in graph.tightened:
             value = intersect(value, outward(concretise(forms[i], box)))
         if i in graph.tightened and method == "crown" and not (ahead and depth[i] <= 1 and i not in slopes):
-            own = slopes.get(i)
-            value = tighten(graph, i, box, value, values, own or defaults, {} if own else lines, until)
+            own, mask = slopes.get(i), undecided_entries(graph, i, value)
+            size = None if own else best_size(graph, i, int(mask.any(0).sum()))
+            if size is None:
+                value = tighten(graph, i, box, value, values, own or defaults, {} if own else lines, mask, until)
+            else:
+                value = tighten_in_windows(graph, i, box, value, values, lines, mask, size, until)
         values.append(value)
         if node.operator.bounded and method == "crown" and i not in lines:
             default = node.operator.default_slopes(*(values[a] for a in node.arguments))
@@ -103,14 +109,15 @@ def tighten(
     values: list[Interval],
     slopes: Mapping[int, Slopes],
     lines: Mapping[int, Lines],
+    mask: Tensor,
     until: Deadline = NEVER,
 ) -> Interval:
-    """Intersects the bounds of node i with backward bounds of its undecided entries.
+    """Intersects the bounds of node i with backward bounds of its entries in a mask (batch or 1, entries).
 
     Boxes of a batch differ in what is undecided. Either all boxes get the rows that any of them
     wants, or boxes that want about equally many rows are taken together, each with rows of its own.
     """
-    mask = undecided_entries(graph, i, value).expand(box.lower.shape[0], -1)
+    mask = mask.expand(box.lower.shape[0], -1)
     union = mask.any(0).nonzero().flatten()
     if len(union) == 0:
         return value
@@ -126,6 +133,44 @@ def tighten(
         work = Work(graph, i, box, values, slopes, lines, start, known)
         tighten_entries(work, mask, part, room // 2, lower, upper, until)
     return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))
+
+
+def tighten_in_windows(
+    graph: Graph,
+    i: int,
+    box: Interval,
+    value: Interval,
+    values: list[Interval],
+    lines: Mapping[int, Lines],
+    mask: Tensor,
+    size: int,
+    until: Deadline,
+) -> Interval:
+    """As `tighten`, window by window, each with the part of the graph that it depends on."""
+    batch, shape = box.lower.shape[0], graph.nodes[i].shape
+    lower, upper = (end.expand(batch, *shape).clone() for end in value)
+    wanted = mask.expand(batch, -1).unflatten(1, shape)
+    for window in tiling(shape[FIRST:], size):
+        here = cropped(wanted, window, 1)
+        windows = fields(graph, i, window) if bool(here.any()) else None
+        if windows is None:
+            continue
+        if until.passed():
+            break
+        part = cut(graph, i, windows)
+        known: list[Interval] = []
+        for node, source in zip(part.graph.nodes, part.source, strict=True):
+            if source is None:
+                known.append(interval_step(node, known))
+            else:
+                ends = value if source == i else values[source]
+                known.append(Interval(part.take(source, ends.lower), part.take(source, ends.upper)))
+        narrow = {j: part.take_lines(k, lines[k]) for j, k in enumerate(part.source) if k is not None and k in lines}
+        last = part.graph.output
+        found = tighten(part.graph, last, box, known[-1], known[:-1], {}, narrow, here.flatten(1), until)
+        cropped(lower, window, 1).copy_(found.lower)
+        cropped(upper, window, 1).copy_(found.upper)
+    return Interval(lower, upper)
 
 
 def tighten_entries(

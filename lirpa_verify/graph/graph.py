@@ -98,7 +98,7 @@ class Graph:
         values: list[Tensor] = [x]
         for node in self.nodes[1:]:
             values.append(node.operator.forward(*(values[a] for a in node.arguments)))
-        values[-1] = values[-1].expand(x.shape[0], -1)
+        values[-1] = values[-1].expand(x.shape[0], *self.nodes[-1].shape)
         return values
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Graph:
