@@ -14,6 +14,8 @@ from lirpa_verify.graph.aten_nonlinear import RULES
 from lirpa_verify.graph.lower import lower
 from lirpa_verify.load.record import record
 from lirpa_verify.operators.multiply import Multiply
+from lirpa_verify.operators.sigmoid import Sigmoid
+from lirpa_verify.operators.softmax import Softmax
 from lirpa_verify.operators.standardise import Standardise
 
 W = constant(4, 4)
@@ -139,3 +141,13 @@ def test_modules(name: str) -> None:
 def test_normalisations_are_recognised(name: str) -> None:
     kinds = {type(n.operator) for n in lower(record(FUNCTIONS[name], [constant(3, 4)]), RULES).nodes}
     assert Standardise in kinds and Multiply not in kinds
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_the_place_of_the_largest_is_taken_before_softmax(width: int) -> None:
+    def function(x: Tensor) -> Tensor:
+        return torch.softmax(x[:, :width], 1).argmax(1).float()
+
+    check_function("argmax of softmax", function, (3, 4))
+    kinds = {type(n.operator) for n in lower(record(function, [constant(3, 4)]), RULES).nodes}
+    assert not kinds & {Softmax, Sigmoid}

@@ -27,6 +27,7 @@ from lirpa_verify.graph.building import (
     standardised,
 )
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, operator_name
+from lirpa_verify.graph.recognise import before_rising
 from lirpa_verify.load.recording import Call
 from lirpa_verify.operators.absolute import Absolute
 from lirpa_verify.operators.arithmetic import Scale
@@ -112,7 +113,10 @@ def arg_extreme(b: Builder, call: Call, args: list[Any]) -> Symbol:
 
 def place_of_largest(b: Builder, x: Symbol, dimensions: list[int], shape: tuple[int, ...]) -> Symbol:
     """Of two entries a step function of their difference."""
-    grouped = last_dimension(b, x, dimensions)
+    grouped = last_dimension(b, before_rising(b, x), dimensions)
+    inner = b.nodes[grouped.node]
+    if inner.operator == Softmax():  # keeps the order of the entries
+        grouped = Symbol(inner.arguments[0], grouped.shape)
     if grouped.shape[-1] != 2:
         return over_groups(b, ArgMax(), grouped, [-1], shape)
     column = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)

@@ -12,11 +12,11 @@ from lirpa_verify.operators.arithmetic import Combine, Scale
 from lirpa_verify.operators.base import Operator
 from lirpa_verify.operators.clip import Clip
 from lirpa_verify.operators.erf import Erf
-from lirpa_verify.operators.exponential import Softplus
+from lirpa_verify.operators.exponential import Exponential, Softplus
 from lirpa_verify.operators.gate import GELU, Mish, SiLU
 from lirpa_verify.operators.hard_swish import HardSwish
 from lirpa_verify.operators.power import EvenPower, RealPower
-from lirpa_verify.operators.rearrange import Expand, Reshape, Sum
+from lirpa_verify.operators.rearrange import Expand, Permute, Reshape, Sum
 from lirpa_verify.operators.sigmoid import Sigmoid
 from lirpa_verify.operators.softsign import Softsign
 from lirpa_verify.operators.tanh import Tanh
@@ -104,6 +104,18 @@ def standardised_by(b: Builder, x: Symbol, y: Symbol) -> Symbol | None:
             turned = b.reshape(Symbol(moved_from(b, rate.node), root.shape), kept)
             return standardised(b, value, turned, dimensions, inner.shift, is_centred(b, value.node, dimensions))
     return None
+
+
+def before_rising(b: Builder, x: Symbol) -> Symbol:
+    """A value with the same order of entries: what a growing function of one variable was applied to."""
+    node = b.nodes[x.node]
+    if isinstance(node.operator, Sigmoid | Tanh | Softplus | Exponential):
+        return before_rising(b, Symbol(node.arguments[0], x.shape))
+    if not isinstance(node.operator, Reshape | Permute):
+        return x
+    below = Symbol(node.arguments[0], b.nodes[node.arguments[0]].shape)
+    inner = before_rising(b, below)
+    return x if inner == below else b.add(node.operator, [inner], x.shape)
 
 
 def moved_from(b: Builder, node: int) -> int:
