@@ -93,6 +93,8 @@ def check_backward(
     bound = result.offset.unsqueeze(2)
     size = result.offset.abs().unsqueeze(2) + torch.einsum("brn,bcn->brc", flat(rows).abs(), flat(values).abs())
     for coefficients, point in zip(result.coefficients, points, strict=True):
+        if coefficients is None:
+            continue
         coefficients = coefficients.expand(rows.shape[0], *coefficients.shape[1:])
         assert not torch.isnan(coefficients).any(), f"coefficients of {operator}"
         bound = bound + torch.einsum("brn,bcn->brc", flat(coefficients), flat(point))

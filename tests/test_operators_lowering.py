@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from function_checks import Function, check_function, constant, seeded
+from torch import nn
 
-from lirpa_verify.bounds.crown import backward
-from lirpa_verify.bounds.intermediate import bound_nodes
+from lirpa_verify.errors import UnsupportedOperator
 from lirpa_verify.graph.aten_nonlinear import RULES
-from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.lower import lower
-from lirpa_verify.graph.simplify import simplify
 from lirpa_verify.load.record import record
-from lirpa_verify.load.replay import replay
-from lirpa_verify.operators.base import Interval
-
-Function = Callable[[Tensor], Tensor]
-
-
-def constant(*shape: int, seed: int = 0) -> Tensor:
-    """Something irregular that is no random call, which a recording would refuse."""
-    return torch.sin(torch.arange(math.prod(shape)) * 1.7 + 0.4 + seed).reshape(shape)
-
-
-def seeded(make: Callable[[], nn.Module]) -> nn.Module:
-    torch.manual_seed(0)
-    return make().eval()
-
 
 W = constant(4, 4)
 TABLE = constant(3, 5)
@@ -271,38 +253,12 @@ CASES: list[tuple[str, Function, tuple[int, ...]]] = [
 ]
 
 
-def methods(graph: Graph, box: Interval) -> dict[str, Interval]:
-    """Bounds of the outputs by every method."""
-    found = {}
-    rows = torch.eye(graph.n_outputs, dtype=box.lower.dtype).unsqueeze(0)
-    rows = torch.cat([rows, -rows], 1)
-    for method in ("ibp", "forward", "crown"):
-        values = bound_nodes(graph, box, method)  # type: ignore[arg-type]
-        found[method] = values[-1]
-        bound = backward(graph, {graph.output: rows}, dict(enumerate(values))).lower(box)
-        found[f"{method} and backward"] = Interval(bound[:, : graph.n_outputs], -bound[:, graph.n_outputs :])
-    return found
-
-
 @pytest.mark.parametrize("name, function, shape", CASES, ids=[c[0] for c in CASES])
 def test_values_and_bounds(name: str, function: Function, shape: tuple[int, ...]) -> None:
-    recording = record(function, [constant(*shape)])
-    graph = simplify(lower(recording, RULES))
-    generator = torch.Generator().manual_seed(1)
-    n = math.prod(shape)
-    centre = torch.randn(3, n, generator=generator, dtype=torch.float64)
-    radius = torch.tensor([[0.01], [0.3], [1.2]], dtype=torch.float64)
-    box = Interval(centre - radius, centre + radius)
-    share = torch.rand(3, 30, n, generator=generator, dtype=torch.float64)
-    share[:, :10] = share[:, :10].round()
-    points = box.lower.unsqueeze(1) + share * (2 * radius).unsqueeze(1)
-    values = graph.forward(points.flatten(0, 1)).unflatten(0, (3, 30))
-    for k in range(3):
-        outputs = replay(recording, [points[k, 15].reshape(shape)], torch.float64)
-        expected = torch.cat([output.reshape(-1).double() for output in outputs])
-        assert torch.allclose(values[k, 15], expected, 1e-10, 1e-10), name
-    for method, found in methods(graph, box).items():
-        low, high = (end.unsqueeze(1) for end in found)
-        slack = 1e-8 * (1 + values.abs())
-        assert not (torch.isnan(low).any() or torch.isnan(high).any()), f"{name}: {method}"
-        assert bool(((values >= low - slack) & (values <= high + slack)).all()), f"{name}: {method}"
+    check_function(name, function, shape)
+
+
+def test_a_result_that_no_rule_makes_is_reported() -> None:
+    """The places that max pooling returns are not bounded: whoever uses them is told which node that is."""
+    with pytest.raises(UnsupportedOperator, match=r"max_pool2d_with_indices.*result number 2"):
+        lower(record(lambda x: F.max_pool2d(x, 2, return_indices=True)[1].float(), [constant(1, 4, 4)]), RULES)

@@ -9,7 +9,7 @@ import torch
 from operator_checks import check_operator, inside, random_intervals
 
 from lirpa_verify.operators.absolute import Absolute
-from lirpa_verify.operators.base import Interval
+from lirpa_verify.operators.base import Interval, Lines, Slopes
 from lirpa_verify.operators.clip import Clip, SoftShrink
 from lirpa_verify.operators.elu import ELU
 from lirpa_verify.operators.erf import Erf
@@ -169,6 +169,31 @@ def test_chosen_lines_have_nearly_least_area(function: Univariate, domain: tuple
         chosen = (sign * (slope * middle.unsqueeze(1) + offset)).squeeze(1)
         width = interval.upper - interval.lower
         assert not (chosen < best - 0.02 * width.clamp(max=1) * (1 + best.abs()) - 1e-6).any()
+
+
+PIECES = [f for f, _ in FUNCTIONS if isinstance(f, ReLU | Sign | Step | Threshold | Staircase)]
+
+
+@pytest.mark.parametrize("function", PIECES, ids=[f"{i}-{f}" for i, f in enumerate(PIECES)])
+def test_lines_of_piecewise_functions_are_no_looser_than_others(function: Univariate) -> None:
+    """At the middle, which is what the area between a line and the function depends on: constants, and other slopes."""
+    generator = torch.Generator().manual_seed(12)
+    interval = random_intervals(generator, 200, (1,), 2.0)
+    middle = ((interval.lower + interval.upper) / 2).unsqueeze(1)
+    own = function.relaxation(interval, None)
+    limits = function.slope_range(interval)
+    assert own is not None and limits is not None
+    low, high = function.interval(interval)
+    others = [Lines(torch.zeros_like(middle), low.unsqueeze(1), torch.zeros_like(middle), high.unsqueeze(1))]
+    for share in torch.linspace(0, 1, 11).tolist():
+        slopes = Slopes(*(a + share * (b - a) for a, b in zip(*limits, strict=True)))
+        lines = function.relaxation(interval, slopes)
+        assert lines is not None
+        others.append(lines)
+    for other in others:
+        below = own.lower * middle + own.lower_offset - other.lower * middle - other.lower_offset
+        above = other.upper * middle + other.upper_offset - own.upper * middle - own.upper_offset
+        assert bool((below >= -1e-9).all()) and bool((above >= -1e-9).all())
 
 
 @pytest.mark.parametrize("function, domain", FUNCTIONS, ids=NAMES)

@@ -97,10 +97,13 @@ def push(
         if sizes is not None and i in sizes:
             size = size + weigh(rows, sizes[i])
         for argument, interval, coefficients in zip(node.arguments, needed, below.coefficients, strict=False):
-            if sizes is not None and (argument not in sizes or len(graph.users[argument]) > 1):  # else counted there
+            if coefficients is None or sizes is None:
+                continue
+            if argument not in sizes or len(graph.users[argument]) > 1:  # else counted there
                 size = size + weigh(coefficients, magnitude(interval))
         for argument, coefficients in zip(node.arguments, below.coefficients, strict=True):
-            pending[argument] = pending[argument] + coefficients if argument in pending else coefficients
+            if coefficients is not None:
+                pending[argument] = pending[argument] + coefficients if argument in pending else coefficients
     if not isinstance(offset, Tensor):
         offset = zero_offset(next(iter(start.values())))
     return Pushed(arrived, offset, watched, size)

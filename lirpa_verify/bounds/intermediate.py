@@ -22,8 +22,10 @@ from lirpa_verify.bounds.forward import concretise, forms_step, input_forms
 from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.rounding import intersect, margin, outward
 from lirpa_verify.bounds.sizes import sizes
+from lirpa_verify.bounds.tiles import best_size, tiling
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
+from lirpa_verify.graph.window import FIRST, cropped, cut, fields
 from lirpa_verify.operators.base import Interval, Lines, Slopes
 from lirpa_verify.operators.convolution import Convolution
 
@@ -61,7 +63,6 @@ def bound_nodes(
     slopes = slopes or {}
     ahead = method == "forward" or (method == "crown" and graph.n_inputs <= FORWARD_INPUTS)
     values, forms = [box], [input_forms(graph, box)] if ahead else []
-    bounded = set(graph.bounded)
     depth = nonlinear_depth(graph)
     defaults: dict[int, Slopes] = {}
     lines: dict[int, Lines] = {}
@@ -75,12 +76,15 @@ def bound_nodes(
                 lines[i] = relaxation
         if ahead:
             forms.append(forms_step(graph, i, forms, values, box, lines.get(i)))
-        wanted = i in bounded and not graph.exact_interval[i] and graph.depends_on_input[i]
-        if wanted and ahead:
+        if ahead and i in graph.tightened:
             value = intersect(value, outward(concretise(forms[i], box)))
-        if wanted and method == "crown" and not (ahead and depth[i] <= 1 and i not in slopes):
-            own = slopes.get(i)
-            value = tighten(graph, i, box, value, values, own or defaults, {} if own else lines, until)
+        if i in graph.tightened and method == "crown" and not (ahead and depth[i] <= 1 and i not in slopes):
+            own, mask = slopes.get(i), undecided_entries(graph, i, value)
+            size = None if own else best_size(graph, i, int(mask.any(0).sum()))
+            if size is None:
+                value = tighten(graph, i, box, value, values, own or defaults, {} if own else lines, mask, until)
+            else:
+                value = tighten_in_windows(graph, i, box, value, values, lines, mask, size, until)
         values.append(value)
         if node.operator.bounded and method == "crown" and i not in lines:
             default = node.operator.default_slopes(*(values[a] for a in node.arguments))
@@ -105,14 +109,15 @@ def tighten(
     values: list[Interval],
     slopes: Mapping[int, Slopes],
     lines: Mapping[int, Lines],
+    mask: Tensor,
     until: Deadline = NEVER,
 ) -> Interval:
-    """Intersects the bounds of node i with backward bounds of its undecided entries.
+    """Intersects the bounds of node i with backward bounds of its entries in a mask (batch or 1, entries).
 
     Boxes of a batch differ in what is undecided. Either all boxes get the rows that any of them
     wants, or boxes that want about equally many rows are taken together, each with rows of its own.
     """
-    mask = undecided_entries(graph, i, value).expand(box.lower.shape[0], -1)
+    mask = mask.expand(box.lower.shape[0], -1)
     union = mask.any(0).nonzero().flatten()
     if len(union) == 0:
         return value
@@ -128,6 +133,44 @@ def tighten(
         work = Work(graph, i, box, values, slopes, lines, start, known)
         tighten_entries(work, mask, part, room // 2, lower, upper, until)
     return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))
+
+
+def tighten_in_windows(
+    graph: Graph,
+    i: int,
+    box: Interval,
+    value: Interval,
+    values: list[Interval],
+    lines: Mapping[int, Lines],
+    mask: Tensor,
+    size: int,
+    until: Deadline,
+) -> Interval:
+    """As `tighten`, window by window, each with the part of the graph that it depends on."""
+    batch, shape = box.lower.shape[0], graph.nodes[i].shape
+    lower, upper = (end.expand(batch, *shape).clone() for end in value)
+    wanted = mask.expand(batch, -1).unflatten(1, shape)
+    for window in tiling(shape[FIRST:], size):
+        here = cropped(wanted, window, 1)
+        windows = fields(graph, i, window) if bool(here.any()) else None
+        if windows is None:
+            continue
+        if until.passed():
+            break
+        part = cut(graph, i, windows)
+        known: list[Interval] = []
+        for node, source in zip(part.graph.nodes, part.source, strict=True):
+            if source is None:
+                known.append(interval_step(node, known))
+            else:
+                ends = value if source == i else values[source]
+                known.append(Interval(part.take(source, ends.lower), part.take(source, ends.upper)))
+        narrow = {j: part.take_lines(k, lines[k]) for j, k in enumerate(part.source) if k is not None and k in lines}
+        last = part.graph.output
+        found = tighten(part.graph, last, box, known[-1], known[:-1], {}, narrow, here.flatten(1), until)
+        cropped(lower, window, 1).copy_(found.lower)
+        cropped(upper, window, 1).copy_(found.upper)
+    return Interval(lower, upper)
 
 
 def tighten_entries(
@@ -226,10 +269,15 @@ class Work:
 
 
 def undecided_entries(graph: Graph, i: int, value: Interval) -> Tensor:
-    """(batch or 1, entries): the entries of node i that some nonlinear user wants tighter."""
+    """(batch or 1, entries): the entries of node i that some nonlinear user wants tighter, of it or of its images."""
     mask = torch.zeros_like(value.lower, dtype=torch.bool)
     for user in graph.users[i]:
         node = graph.nodes[user]
+        if node.operator.exact_image:
+            image = node.operator.interval(value)
+            wanted = undecided_entries(graph, user, image).reshape(image.lower.shape)
+            if bool(wanted.any()):
+                mask |= node.operator.needed(wanted, value)
         for position, argument in enumerate(node.arguments):
             if argument == i and node.operator.bounded:
                 mask |= node.operator.undecided(value, position)

@@ -22,6 +22,7 @@ from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
+from lirpa_verify.operators.rearrange import Move
 
 CHUNK_BYTES = 2**28  # of slopes, their gradients and what autograd keeps
 
@@ -56,7 +57,7 @@ def optimise_nodes(
     fast = graph.to(torch.float32, box.lower.device)
     for i, node in enumerate(graph.nodes[1:], start=1):
         value = intersect(values[i], interval_step(node, improved))
-        if i in graph.bounded and not graph.exact_interval[i] and graph.depends_on_input[i]:
+        if i in graph.tightened:
             value = optimise_node(graph, fast, i, value, improved, effort, splits)
         improved.append(value)
     return improved
@@ -77,9 +78,6 @@ def optimise_node(
     known_sizes = sizes(graph, [*below, value])
     exact = Target({}, box.lower.new_zeros(1, 0), box, dict(enumerate(below)), splits, known_sizes)
     rounded = {a: single(interval) for a, interval in exact.intervals.items()}
-    sign_is_enough = all(
-        graph.nodes[u].operator.sign_decides for u in graph.users[i] if graph.nodes[u].operator.bounded
-    )
     for part in index.split(chunk):
         if effort.deadline.passed():
             break
@@ -88,7 +86,7 @@ def optimise_node(
         estimate = Target({i: rows.float()}, rhs.float(), rounded[0], rounded, splits.map(Tensor.float), None)
         multipliers = {z: rows.new_zeros(1, rows.shape[1], *graph.nodes[z].shape).float() for z in splits.sign}
         start = Parameters(initial_positions(fast, rounded, graph.ancestors[i], rows.shape[1]), multipliers)
-        best = optimise(fast, estimate, start, effort.steps, effort.proceed, goal=sign_is_enough)
+        best = optimise(fast, estimate, start, effort.steps, effort.proceed, goal=signs_suffice(graph, i))
         with torch.no_grad():
             parameters = best.parameters.map(Tensor.double)
             margins, _ = bound(graph, replace(exact, start={i: rows}, rhs=rhs), parameters)
@@ -96,6 +94,25 @@ def optimise_node(
         lower[:, part] = torch.fmax(lower[:, part], found.lower)
         upper[:, part] = torch.fmin(upper[:, part], found.upper)
     return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))
+
+
+def signs_suffice(graph: Graph, i: int) -> bool:
+    """Whether all that is wanted of node i is the signs of its entries."""
+    for user in graph.users[i]:
+        operator = graph.nodes[user].operator
+        if isinstance(operator, Move):
+            if not signs_suffice(graph, user):
+                return False
+        elif (operator.bounded and not operator.sign_decides) or wanted_beyond(graph, user):
+            return False
+    return True
+
+
+def wanted_beyond(graph: Graph, i: int) -> bool:
+    """Whether bounds of node i are wanted that are read off the node below it."""
+    return graph.nodes[i].operator.exact_image and any(
+        graph.nodes[u].operator.bounded or wanted_beyond(graph, u) for u in graph.users[i]
+    )
 
 
 def timed_effort(seconds_per_pass: float, budget: float, deadline: Deadline, most: int = 30) -> Effort:

@@ -1,8 +1,7 @@
-"""Lowering rules of comparisons, logic, choices, casts and varying indices."""
+"""Lowering rules of comparisons, logic, choices and casts."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -25,14 +24,15 @@ from lirpa_verify.load.recording import Call
 from lirpa_verify.operators.arithmetic import Scale
 from lirpa_verify.operators.base import Operator
 from lirpa_verify.operators.constant import Constant
-from lirpa_verify.operators.discrete import ArgMax, Compare, Lookup, Scatter, Truncate
+from lirpa_verify.operators.discrete import ArgMax, Compare, Truncate
 from lirpa_verify.operators.maximum import Maximum
 from lirpa_verify.operators.rearrange import Expand, Gather, Permute, Reshape
 from lirpa_verify.operators.sign import Sign, Step, Threshold
+from lirpa_verify.operators.sort import SortedPlaces
 from lirpa_verify.operators.staircase import Staircase
 from lirpa_verify.operators.where import Where
 
-INTEGER = Truncate | Compare | ArgMax | Staircase | Sign | Step
+INTEGER = Truncate | Compare | ArgMax | SortedPlaces | Staircase | Sign | Step
 MOVING = Reshape | Permute | Expand | Gather
 
 
@@ -123,8 +123,12 @@ def where(b: Builder, call: Call, args: list[Any]) -> Symbol:
         mask = as_float(condition != 0)
         if bool((mask == mask.reshape(-1)[0]).all()):
             return operand(b, x if mask.reshape(-1)[0] else y, shape)
-        chosen, other = scaled(b, operand(b, x, shape), mask), scaled(b, operand(b, y, shape), 1 - mask)
-        return combined(b, chosen, other)
+        if isinstance(x, Symbol) and isinstance(y, Symbol):
+            chosen, other = scaled(b, broadcast(b, x, shape), mask), scaled(b, broadcast(b, y, shape), 1 - mask)
+            return combined(b, chosen, other)
+        if not isinstance(x, Symbol):
+            x, y, mask = y, x, 1 - mask
+        return scaled(b, operand(b, x, shape), mask, torch.where(mask != 0, 0.0, as_float(y)))  # y may be infinite
     if not isinstance(x, Symbol) and not isinstance(y, Symbol):
         return scaled(b, truth(b, condition, shape), as_float(x) - as_float(y), as_float(y))
     jump = thresholded(b, condition, x, y)
@@ -145,6 +149,23 @@ def thresholded(b: Builder, condition: Symbol, x: Any, y: Any) -> Symbol | None:
     if factor is not None or shift is None or len(shift.unique()) != 1:
         return None
     return nonlinear(b, Threshold(-float(shift.unique()), float(values[0])), [x])
+
+
+def heaviside(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """1 above 0, 0 below, and a given value at 0: a mix of both step functions."""
+    x, at_0, shape = args[0], args[1], shape_of(call)
+    if not isinstance(x, Symbol) or isinstance(at_0, Symbol):
+        raise UnsupportedOperator(call.op, call.label, "a value at 0 that depends on the input")
+    x, at_0 = broadcast(b, x, shape), as_float(at_0)
+    above = nonlinear(b, Step(True), [x])
+    if bool((at_0 == 0).all()):
+        return above
+    return combined(b, scaled(b, above, 1 - at_0), scaled(b, nonlinear(b, Step(False), [x]), at_0))
+
+
+def never(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """isnan and isinf: no, of the real numbers that bounds are about."""
+    return b.constant(torch.zeros(shape_of(call), dtype=torch.float64))
 
 
 def cast(b: Builder, call: Call, args: list[Any]) -> Symbol:
@@ -185,62 +206,13 @@ def is_truth(b: Builder, node: int) -> bool:
     return isinstance(operator, MOVING) and is_truth(b, b.nodes[node].arguments[0])
 
 
-def index_select(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    """Rows of a constant table by a varying index."""
-    table, dimension, index = args
-    if isinstance(table, Symbol):
-        raise UnsupportedOperator(call.op, call.label, "both the values and the index depend on the input")
-    dimension %= max(1, table.dim())
-    front = as_float(table).movedim(dimension, 0) if table.dim() else as_float(table).reshape(1)
-    index = b.reshape(index, (math.prod(index.shape),))
-    flat = front.reshape(front.shape[0], -1)
-    picked = b.add(Lookup(flat), [index], (index.shape[0], flat.shape[1]))
-    shape = (index.shape[0], *front.shape[1:])
-    order = (*range(1, dimension + 1), 0, *range(dimension + 1, len(shape)))
-    unfolded = b.reshape(picked, shape)
-    moved = unfolded if dimension == 0 else b.add(Permute(order), [unfolded], tuple(shape[d] for d in order))
-    return b.reshape(moved, shape_of(call))
-
-
-def scatter(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    """``base[index[k]] = source[k]`` along a dimension with varying indices."""
-    base, dimension, index, source = args
-    shape = shape_of(call)
-    dimension %= len(shape)
-    rest = tuple(n for d, n in enumerate(shape) if d != dimension)
-    if tuple(n for d, n in enumerate(index.shape) if d != dimension) != rest:
-        raise UnsupportedOperator(call.op, call.label, "an index smaller than the result")
-    source = source if isinstance(source, Symbol) else as_float(source).expand(index.shape)
-    if math.prod(rest) == 1 and not isinstance(base, Symbol) and not isinstance(source, Symbol):
-        places = b.reshape(index, (math.prod(index.shape),))
-        operator = Scatter(as_float(base).reshape(-1), source.reshape(-1))
-        return b.reshape(b.add(operator, [places], (math.prod(shape),)), shape)
-    return scatter_one_by_one(b, operand(b, base, shape), dimension, index, source)
-
-
-def scatter_one_by_one(b: Builder, result: Symbol, dimension: int, index: Symbol, source: Symbol | Tensor) -> Symbol:
-    """One choice after the other between the value so far and the value written."""
-    shape = result.shape
-    place = as_float(torch.arange(shape[dimension])).reshape(-1, *[1] * (len(shape) - 1 - dimension)).expand(shape)
-    places = b.constant(place.contiguous())
-    for k in range(index.shape[dimension]):
-        hit = nonlinear(b, Compare("eq"), [broadcast(b, sliced(b, index, dimension, k), shape), places])
-        value = sliced(b, source, dimension, k) if isinstance(source, Symbol) else source.narrow(dimension, k, 1)
-        result = nonlinear(b, Where(), [hit, operand(b, value, shape), result])
-    return result
-
-
-def sliced(b: Builder, x: Symbol, dimension: int, k: int) -> Symbol:
-    """Entry k along a dimension, which is kept."""
-    numbers = torch.arange(math.prod(x.shape)).reshape(x.shape).narrow(dimension, k, 1)
-    return b.add(Gather(numbers.reshape(-1), x.shape, tuple(numbers.shape)), [x], tuple(numbers.shape))
-
-
 DISCRETE_RULES: dict[str, Rule] = {
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), compare),
     **dict.fromkeys(("logical_and", "logical_or", "logical_xor", "logical_not"), logic),
     **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"), logic),
     **dict.fromkeys(("any", "all"), some),
+    **dict.fromkeys(("isnan", "isinf"), never),
+    "heaviside": heaviside,
     "where": where,
     "_to_copy": cast,
 }

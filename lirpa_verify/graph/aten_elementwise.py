@@ -21,7 +21,7 @@ from lirpa_verify.graph.building import (
     shape_of,
 )
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, as_float, operator_name
-from lirpa_verify.graph.recognise import gated, softsign
+from lirpa_verify.graph.recognise import gated, softsign, standardised_by
 from lirpa_verify.load.recording import Call
 from lirpa_verify.operators.absolute import Absolute
 from lirpa_verify.operators.arithmetic import Scale
@@ -98,7 +98,7 @@ def multiply(b: Builder, call: Call, args: list[Any]) -> Symbol:
         x, y = y, x
     if not isinstance(y, Symbol):
         return scaled(b, broadcast(b, x, shape), y)
-    return gated(b, x, y) or product(b, broadcast(b, x, shape), broadcast(b, y, shape))
+    return gated(b, x, y) or standardised_by(b, x, y) or product(b, broadcast(b, x, shape), broadcast(b, y, shape))
 
 
 def divide(b: Builder, call: Call, args: list[Any]) -> Symbol:
@@ -108,12 +108,17 @@ def divide(b: Builder, call: Call, args: list[Any]) -> Symbol:
     if not isinstance(y, Symbol):
         quotient = scaled(b, broadcast(b, x, shape), 1 / as_float(y))
     elif isinstance(x, Symbol):
-        quotient = softsign(b, x, y) or product(b, broadcast(b, x, shape), broadcast(b, reciprocal(b, y), shape))
+        quotient = softsign(b, x, y) or ratio(b, x, y, shape)
     else:
         quotient = scaled(b, broadcast(b, reciprocal(b, y), shape), x)
     if mode is None:
         return quotient
     return nonlinear(b, Staircase("floor") if mode == "floor" else Truncate(), [quotient])
+
+
+def ratio(b: Builder, x: Symbol, y: Symbol, shape: tuple[int, ...]) -> Symbol:
+    inverse = reciprocal(b, y)
+    return standardised_by(b, x, inverse) or product(b, broadcast(b, x, shape), broadcast(b, inverse, shape))
 
 
 def reciprocal(b: Builder, y: Symbol) -> Symbol:
@@ -125,12 +130,15 @@ def reciprocal(b: Builder, y: Symbol) -> Symbol:
 
 
 def remainder(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    """``x - y * round(x / y)`` with floor (remainder) or truncation (fmod), for constant y."""
-    if not isinstance(args[0], Symbol) or isinstance(args[1], Symbol):
-        raise UnsupportedOperator(call.op, call.label, "a remainder whose divisor depends on the input")
-    shape, divisor = shape_of(call), as_float(args[1])
-    x = broadcast(b, args[0], shape)
+    """``x - y * round(x / y)`` with floor (remainder) or truncation (fmod)."""
+    shape = shape_of(call)
+    x, divisor = operand(b, args[0], shape), args[1]
     rounding: Operator = Truncate() if operator_name(call) == "fmod" else Staircase("floor")
+    if isinstance(divisor, Symbol):
+        divisor = broadcast(b, divisor, shape)
+        whole = nonlinear(b, rounding, [product(b, x, reciprocal(b, divisor))])
+        return combined(b, x, product(b, whole, divisor), -1.0)
+    divisor = as_float(divisor)
     whole = nonlinear(b, rounding, [scaled(b, x, 1 / divisor)])
     return combined(b, x, scaled(b, whole, divisor), -1.0)
 

@@ -19,32 +19,58 @@ from lirpa_verify.graph.building import (
     listed,
     mean_over,
     nonlinear,
+    operand,
     over_groups,
     product,
     scaled,
     shape_of,
+    standardised,
 )
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, operator_name
+from lirpa_verify.graph.recognise import before_rising
 from lirpa_verify.load.recording import Call
 from lirpa_verify.operators.absolute import Absolute
+from lirpa_verify.operators.arithmetic import Scale
 from lirpa_verify.operators.dense import Dense
-from lirpa_verify.operators.discrete import ArgMax, Sort
+from lirpa_verify.operators.discrete import ArgMax
 from lirpa_verify.operators.log_sum_exp import LogSumExp
 from lirpa_verify.operators.maximum import Maximum
 from lirpa_verify.operators.power import EvenPower, RealPower, power
-from lirpa_verify.operators.rearrange import Gather, Sum
+from lirpa_verify.operators.rearrange import Concat, Gather, Reshape, Sum
 from lirpa_verify.operators.sigmoid import Sigmoid
 from lirpa_verify.operators.sign import Step
 from lirpa_verify.operators.softmax import Softmax
+from lirpa_verify.operators.sort import Sort, SortedPlaces
 
 
 def softmax(b: Builder, call: Call, args: list[Any]) -> Symbol:
     """Of two entries it is the logistic function of their difference."""
     x: Symbol = args[0]
+    x, mask = unmasked(b, x)
+    if mask is not None:
+        dimension = args[1] % len(x.shape)
+        return along(b, Softmax(mask.movedim(dimension, -1).contiguous()), x, dimension)
     if x.shape and x.shape[args[1] % len(x.shape)] == 2:
         matrix = torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
         return nonlinear(b, Sigmoid(), [along_matrix(b, x, args[1], matrix)])
     return along(b, Softmax(), x, args[1])
+
+
+def unmasked(b: Builder, x: Symbol) -> tuple[Symbol, Tensor | None]:
+    """A value to which a constant of minus infinities is added: without them, and where they are not."""
+    node = b.nodes[x.node]
+    if isinstance(node.operator, Reshape) and isinstance(b.nodes[node.arguments[0]].operator, Scale):
+        inner, mask = unmasked(b, Symbol(node.arguments[0], b.nodes[node.arguments[0]].shape))
+        return (x, None) if mask is None else (b.reshape(inner, x.shape), mask.reshape(x.shape))
+    if not isinstance(node.operator, Scale) or node.operator.shift is None:
+        return x, None
+    factor, shift = node.operator.factor, node.operator.shift
+    left_out = torch.isneginf(shift)
+    if not bool(left_out.any()):
+        return x, None
+    known = shift.masked_fill(left_out, 0.0)
+    inner = b.add(Scale(factor, known), [Symbol(node.arguments[0], x.shape)], x.shape)
+    return inner, ~left_out.expand(x.shape)
 
 
 def log_softmax(b: Builder, call: Call, args: list[Any]) -> Symbol:
@@ -56,6 +82,13 @@ def log_softmax(b: Builder, call: Call, args: list[Any]) -> Symbol:
 
 def log_sum_exp(b: Builder, call: Call, args: list[Any]) -> Symbol:
     return over_groups(b, LogSumExp(), args[0], listed(args[1]), shape_of(call))
+
+
+def log_add_exp(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """``log(exp(x) + exp(y))``, jointly."""
+    shape = shape_of(call)
+    parts = [b.reshape(operand(b, value, shape), (*shape, 1)) for value in args[:2]]
+    return over_groups(b, LogSumExp(), b.add(Concat(len(shape), (1, 1)), parts, (*shape, 2)), [-1], shape)
 
 
 def extreme(b: Builder, call: Call, args: list[Any]) -> Symbol | tuple[Symbol | None, ...]:
@@ -80,7 +113,10 @@ def arg_extreme(b: Builder, call: Call, args: list[Any]) -> Symbol:
 
 def place_of_largest(b: Builder, x: Symbol, dimensions: list[int], shape: tuple[int, ...]) -> Symbol:
     """Of two entries a step function of their difference."""
-    grouped = last_dimension(b, x, dimensions)
+    grouped = last_dimension(b, before_rising(b, x), dimensions)
+    inner = b.nodes[grouped.node]
+    if inner.operator == Softmax():  # keeps the order of the entries
+        grouped = Symbol(inner.arguments[0], grouped.shape)
     if grouped.shape[-1] != 2:
         return over_groups(b, ArgMax(), grouped, [-1], shape)
     column = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
@@ -89,25 +125,48 @@ def place_of_largest(b: Builder, x: Symbol, dimensions: list[int], shape: tuple[
 
 
 def sort(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, ...]:
-    """Sorted values; the places are not known."""
+    """Sorted values and their places."""
     stable = call.op.endswith(".stable")
     dimension = int(argument(call, args, 2 if stable else 1, "dim", -1))
     descending = bool(argument(call, args, 3 if stable else 2, "descending", False))
-    return along(b, Sort(descending), args[0], dimension), None
+    if not args[0].shape:
+        return args[0], b.constant(torch.zeros((), dtype=torch.float64))
+    return in_order(b, args[0], dimension, descending)
+
+
+def in_order(b: Builder, x: Symbol, dimension: int, descending: bool) -> tuple[Symbol, Symbol]:
+    return along(b, Sort(descending), x, dimension), along(b, SortedPlaces(descending), x, dimension)
 
 
 def top(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, ...]:
-    """The first entries of the sorted values; for a single one also its place."""
+    """The first entries of the sorted values, and their places."""
     x, count, dimension = args[0], int(args[1]), int(argument(call, args, 2, "dim", -1))
     largest = bool(argument(call, args, 3, "largest", True))
-    turned = x if largest else scaled(b, x, -1.0)
     if count == 1:
+        turned = x if largest else scaled(b, x, -1.0)
         best = over_groups(b, Maximum(), turned, [dimension], shape_of(call))
         place = place_of_largest(b, turned, [dimension], shape_of(call, 1))
         return best if largest else scaled(b, best, -1.0), place
-    ordered = along(b, Sort(largest), x, dimension)
-    numbers = range_like(x.shape).narrow(dimension, 0, count)
-    return b.add(Gather(numbers.reshape(-1), x.shape, shape_of(call)), [ordered], shape_of(call)), None
+    return tuple(narrowed(b, part, dimension, 0, count) for part in in_order(b, x, dimension, largest))
+
+
+def ranked(b: Builder, call: Call, args: list[Any]) -> Symbol | tuple[Symbol | None, ...]:
+    """kthvalue and median (the lower one of two), with their places where a dimension is given."""
+    x: Symbol = args[0]
+    if operator_name(call) == "median" and len(args) == 1:
+        flat = b.reshape(x, (math.prod(x.shape),))
+        middle = narrowed(b, along(b, Sort(False), flat, 0), 0, (flat.shape[0] - 1) // 2, 1)
+        return b.reshape(middle, shape_of(call))
+    median = operator_name(call) == "median"
+    dimension = int(argument(call, args, 1 if median else 2, "dim", -1))
+    rank = (x.shape[dimension] - 1) // 2 if median else int(args[1]) - 1
+    parts = [narrowed(b, part, dimension, rank, 1) for part in in_order(b, x, dimension, False)]
+    return tuple(b.reshape(part, shape_of(call, item)) for item, part in enumerate(parts))
+
+
+def narrowed(b: Builder, x: Symbol, dimension: int, start: int, count: int) -> Symbol:
+    numbers = range_like(x.shape).narrow(dimension, start, count)
+    return b.add(Gather(numbers.reshape(-1), x.shape, tuple(numbers.shape)), [x], tuple(numbers.shape))
 
 
 def range_like(shape: tuple[int, ...]) -> Tensor:
@@ -184,7 +243,7 @@ def normalised(b: Builder, x: Symbol, dimensions: tuple[int, ...], epsilon: floa
     """(x - mean) / sqrt(variance + epsilon), the mean, and the reciprocal deviation."""
     centred, spread = centred_and_variance(b, x, dimensions)
     rate = nonlinear(b, RealPower(-0.5), [scaled(b, spread, None, epsilon)])
-    return product(b, centred, broadcast(b, rate, x.shape)), mean_over(b, x, dimensions), rate
+    return standardised(b, centred, rate, dimensions, epsilon, True), mean_over(b, x, dimensions), rate
 
 
 def layer_norm(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, ...]:
@@ -234,8 +293,10 @@ GROUP_RULES: dict[str, Rule] = {
     **dict.fromkeys(("var", "std"), variance),
     **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training"), batch_norm),
     "logsumexp": log_sum_exp,
+    "logaddexp": log_add_exp,
     "sort": sort,
     "topk": top,
+    **dict.fromkeys(("kthvalue", "median"), ranked),
     "prod": reduce_product,
     "native_layer_norm": layer_norm,
     "native_group_norm": group_norm,

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from lirpa_verify.errors import UnsupportedOperator
-from lirpa_verify.graph.aten_discrete import index_select, scatter, where
-from lirpa_verify.graph.building import broadcast, scaled, shape_of
+from lirpa_verify.graph.aten_discrete import where
+from lirpa_verify.graph.aten_index import gather, index, index_put, index_select, scatter
+from lirpa_verify.graph.building import broadcast, combined, scaled, shape_of
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, as_float, operator_name
 from lirpa_verify.load.recording import Call
+from lirpa_verify.operators.dense import Dense
 from lirpa_verify.operators.rearrange import Concat, Gather, Permute
 
 
@@ -47,14 +49,18 @@ def rearrange(b: Builder, call: Call, args: list[Any]) -> Symbol | tuple[Symbol 
     if not isinstance(x, Symbol) or any(isinstance(a, Symbol) for a in args[1:]):
         raise UnsupportedOperator(call.op, call.label, "where entries go depends on the input")
     numbers = torch.arange(1, math.prod(x.shape) + 1, dtype=torch.float64).reshape(x.shape)
-    namespace, name, overload = call.op.split(".")
-    run = getattr(getattr(getattr(torch.ops, namespace), name), overload)
-    moved = run(numbers, *args[1:], **call.kwargs)
+    moved = aten(call)(numbers, *args[1:], **call.kwargs)
     results = tuple(moved) if isinstance(moved, tuple | list) else (moved,)
     symbols = tuple(
         b.add(Gather(r.reshape(-1).long() - 1, x.shape, tuple(r.shape)), [x], tuple(r.shape)) for r in results
     )
     return symbols if isinstance(moved, tuple | list) else symbols[0]
+
+
+def aten(call: Call) -> Any:
+    """The ATen function of a call."""
+    namespace, name, overload = call.op.split(".")
+    return getattr(getattr(getattr(torch.ops, namespace), name), overload)
 
 
 def pad(b: Builder, call: Call, args: list[Any]) -> Symbol:
@@ -86,16 +92,26 @@ def stack(b: Builder, call: Call, args: list[Any]) -> Symbol:
 
 
 # Calls that write one value into another at known places: which arguments those two are.
-WRITES = {"slice_scatter": (0, 1), "select_scatter": (0, 1), "scatter": (0, 3), "index_put": (0, 2)}
+WRITES = {
+    "slice_scatter": (0, 1),
+    "select_scatter": (0, 1),
+    "scatter": (0, 3),
+    "scatter_add": (0, 3),
+    "index_put": (0, 2),
+}
 
 
 def write(b: Builder, call: Call, args: list[Any]) -> Symbol:
     """Runs the call on the numbers of all entries of both values."""
     name = operator_name(call)
-    if name == "scatter" and isinstance(args[2], Symbol):
-        return scatter(b, call, args)
-    if call.kwargs or (name == "index_put" and len(args) > 3 and args[3]):
+    if name.startswith("scatter") and isinstance(args[2], Symbol):
+        return scatter(b, call, args, name == "scatter_add")
+    if name == "index_put" and any(isinstance(places, Symbol) for places in args[1]):
+        return index_put(b, call, args)
+    if call.kwargs:
         raise UnsupportedOperator(call.op, call.label, "writing that combines old and new values")
+    if name == "scatter_add" or (name == "index_put" and len(args) > 3 and args[3]):
+        return add_to(b, call, args)
     values = [
         b.symbol(args[place] if isinstance(args[place], Symbol) else as_float(args[place])) for place in WRITES[name]
     ]
@@ -106,20 +122,53 @@ def write(b: Builder, call: Call, args: list[Any]) -> Symbol:
         given[place] = number.reshape(value.shape)
         if name == "scatter" and call.op.endswith(".value"):
             given[3] = float(sizes[0])
-    namespace, _, overload = call.op.split(".")
-    index = getattr(getattr(getattr(torch.ops, namespace), name), overload)(*given)
+    index = aten(call)(*given)
     flat = [b.reshape(v, (n,)) for v, n in zip(values, sizes, strict=True)]
     joined = b.add(Concat(0, sizes), flat, (sum(sizes),))
     return b.add(Gather(index.reshape(-1).long(), joined.shape, shape_of(call)), [joined], shape_of(call))
 
 
-def pick(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    """index_select with a constant or a varying index."""
-    if isinstance(args[2], Symbol):
-        return index_select(b, call, args)
-    picked = rearrange(b, call, args)
-    assert isinstance(picked, Symbol)
-    return picked
+def add_to(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """The base, plus the source times the matrix that says where each of its entries goes."""
+    base, source = (args[place] for place in WRITES[operator_name(call)])
+    total = None if not isinstance(base, Symbol) else base
+    shape = shape_of(call)
+    if isinstance(source, Symbol):
+        given = list(args)
+        given[WRITES[operator_name(call)][0]] = torch.zeros(shape, dtype=torch.float64)
+        added = by_matrix(b, call, given, WRITES[operator_name(call)][1])
+        return scaled(b, added, None, base) if total is None else combined(b, total, added)
+    given = [torch.zeros(shape, dtype=torch.float64), *args[1:]]
+    given[WRITES[operator_name(call)][1]] = as_float(source)
+    return scaled(b, base, None, aten(call)(*given))
+
+
+def by_matrix(b: Builder, call: Call, args: list[Any], place: int = 0) -> Symbol:
+    """A call that is linear in one argument, as the matrix of what it makes of unit vectors."""
+    x: Symbol = args[place]
+    size = math.prod(x.shape)
+    rows = []
+    for unit in torch.eye(size, dtype=torch.float64):
+        given = [unit.reshape(x.shape) if d == place else value for d, value in enumerate(args)]
+        rows.append(aten(call)(*given, **call.kwargs).reshape(-1))
+    matrix = torch.stack(rows)
+    product = b.add(Dense(matrix), [b.reshape(x, (size,))], (matrix.shape[1],))
+    return b.reshape(product, shape_of(call))
+
+
+def linear_image(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """Resampling of an image at places that are constant."""
+    if not isinstance(args[0], Symbol) or any(isinstance(value, Symbol) for value in args[1:]):
+        raise UnsupportedOperator(call.op, call.label, "places that depend on the input")
+    return by_matrix(b, call, args)
+
+
+def pick(b: Builder, call: Call, args: list[Any]) -> Symbol | tuple[Symbol | None, ...]:
+    """Reading from places, which may vary."""
+    rules = {"index_select": (index_select, 2), "gather": (gather, 2), "index": (index, 1)}
+    rule, place = rules[operator_name(call)]
+    places = args[place] if isinstance(args[place], list) else [args[place]]
+    return rule(b, call, args) if any(isinstance(p, Symbol) for p in places) else rearrange(b, call, args)
 
 
 def masked_fill(b: Builder, call: Call, args: list[Any]) -> Symbol:
@@ -132,7 +181,8 @@ MOVING_RULES: dict[str, Rule] = {
     **dict.fromkeys(("permute", "transpose", "t"), permute),
     **dict.fromkeys(("slice", "select", "flip", "roll", "split_with_sizes", "split", "chunk", "unbind"), rearrange),
     **dict.fromkeys(
-        ("repeat", "diagonal", "unfold", "tril", "triu", "gather", "index", "repeat_interleave"), rearrange
+        ("repeat", "diagonal", "diagonal_copy", "unfold", "tril", "triu", "repeat_interleave", "diag", "rot90", "take"),
+        rearrange,
     ),
     **dict.fromkeys(("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d"), rearrange),
     **dict.fromkeys(("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d"), rearrange),
@@ -144,6 +194,8 @@ MOVING_RULES: dict[str, Rule] = {
     "constant_pad_nd": pad,
     "cat": concat,
     "stack": stack,
-    "index_select": pick,
+    **dict.fromkeys(("index_select", "gather", "index"), pick),
+    **dict.fromkeys(("col2im", "grid_sampler_2d", "grid_sampler_3d"), linear_image),
+    **dict.fromkeys(("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"), linear_image),
     "masked_fill": masked_fill,
 }

@@ -17,6 +17,7 @@ from lirpa_verify.operators.multiply import Multiply
 from lirpa_verify.operators.power import EvenPower
 from lirpa_verify.operators.rearrange import Expand, Permute, Sum
 from lirpa_verify.operators.relu import ReLU
+from lirpa_verify.operators.standardise import Standardise
 
 
 def shape_of(call: Call, item: int = 0) -> tuple[int, ...]:
@@ -93,6 +94,23 @@ def combined(b: Builder, x: Symbol, y: Symbol, weight: float = 1.0) -> Symbol:
 def product(b: Builder, x: Symbol, y: Symbol) -> Symbol:
     """``x * y`` of equal shapes; a value times itself is a square."""
     return nonlinear(b, EvenPower(2), [x]) if x == y else nonlinear(b, Multiply(), [x, y])
+
+
+def standardised(
+    b: Builder, x: Symbol, rate: Symbol, dimensions: tuple[int, ...], epsilon: float, centred: bool
+) -> Symbol:
+    """x times its reciprocal deviation, with the groups as the last dimension on the way."""
+    rank = len(x.shape)
+    order = (*(d for d in range(rank) if d not in dimensions), *dimensions)
+    moved = tuple(x.shape[d] for d in order)
+    grouped = (*moved[: rank - len(dimensions)], math.prod(x.shape[d] for d in dimensions))
+    parts = []
+    for value in (x, broadcast(b, rate, x.shape)):
+        turned = value if order == tuple(range(rank)) else b.add(Permute(order), [value], moved)
+        parts.append(b.reshape(turned, grouped))
+    done = b.reshape(b.add(Standardise(epsilon, centred), parts, grouped), moved)
+    back = tuple(sorted(range(rank), key=order.__getitem__))
+    return done if order == back == tuple(range(rank)) else b.add(Permute(back), [done], x.shape)
 
 
 def relu(b: Builder, x: Symbol) -> Symbol:

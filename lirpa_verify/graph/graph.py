@@ -50,6 +50,17 @@ class Graph:
         return tuple(sorted(needed))
 
     @cached_property
+    def tightened(self) -> frozenset[int]:
+        """Nodes that linear bounds are spent on: those in `bounded`, or what they are the exact image of."""
+        sources = set()
+        for i in self.bounded:
+            while self.nodes[i].operator.exact_image:
+                (i,) = self.nodes[i].arguments
+            sources.add(i)
+        fixed = (i for i in sources if self.nodes[i].operator.opaque or self.exact_interval[i])
+        return frozenset(i for i in sources.difference(fixed) if self.depends_on_input[i])
+
+    @cached_property
     def depends_on_input(self) -> tuple[bool, ...]:
         flags: list[bool] = []
         for i, node in enumerate(self.nodes):
@@ -87,7 +98,7 @@ class Graph:
         values: list[Tensor] = [x]
         for node in self.nodes[1:]:
             values.append(node.operator.forward(*(values[a] for a in node.arguments)))
-        values[-1] = values[-1].expand(x.shape[0], -1)
+        values[-1] = values[-1].expand(x.shape[0], *self.nodes[-1].shape)
         return values
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Graph:

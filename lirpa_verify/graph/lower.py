@@ -6,6 +6,7 @@ stands for. Rules live in `aten_linear.py` and `aten_nonlinear.py`; this file wa
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from lirpa_verify.load.recording import Call, Const, Recording, Ref, TensorSpec
 from lirpa_verify.operators.base import Operator
 from lirpa_verify.operators.constant import Constant, Input
 from lirpa_verify.operators.rearrange import Concat, Gather, Reshape
+
+COMPARED = 64  # entries of a tensor that are compared one by one
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,16 @@ class Builder:
     label: str = ""
     truths: set[int] = field(default_factory=set)  # nodes whose values are 0 or 1, as the recorded types say
     integers: set[int] = field(default_factory=set)
+    known: dict[Any, Symbol] = field(default_factory=dict)  # by what they compute
 
     def add(self, operator: Operator, arguments: list[Symbol], shape: tuple[int, ...]) -> Symbol:
+        """The node of an operator on nodes; the same again where there is one."""
+        key = (identity(operator), tuple(a.node for a in arguments), shape)
+        if key not in self.known:
+            self.known[key] = self.append(operator, arguments, shape)
+        return self.known[key]
+
+    def append(self, operator: Operator, arguments: list[Symbol], shape: tuple[int, ...]) -> Symbol:
         self.nodes.append(Node(operator, tuple(a.node for a in arguments), shape, self.label))
         return Symbol(len(self.nodes) - 1, shape)
 
@@ -61,6 +72,18 @@ class Builder:
     def symbol(self, value: Symbol | Tensor) -> Symbol:
         """A node for a value that may be constant."""
         return value if isinstance(value, Symbol) else self.constant(as_float(value))
+
+
+def identity(operator: Operator) -> tuple[Any, ...]:
+    """What makes two operators the same; of large tensors only their place in memory tells."""
+    parts: list[Any] = [type(operator)]
+    for f in dataclasses.fields(operator):
+        value = getattr(operator, f.name)
+        if isinstance(value, Tensor):
+            small = value.numel() <= COMPARED
+            value = (tuple(value.shape), value.dtype, tuple(value.reshape(-1).tolist()) if small else id(value))
+        parts.append(value)
+    return tuple(parts)
 
 
 def as_float(value: Tensor | float) -> Tensor:
@@ -90,6 +113,10 @@ def lower(recording: Recording, rules: dict[str, Rule]) -> Graph:
 
     def resolve(value: Any) -> Any:
         if isinstance(value, Ref):
+            if value not in symbols:  # a further result that the rule of its call does not make
+                call = recording.calls[value.call]
+                detail = f"no bound rule is known for its result number {value.item + 1}"
+                raise UnsupportedOperator(call.op, call.label, detail)
             return symbols[value]
         if isinstance(value, Const):
             return constants[value.index]

@@ -74,7 +74,7 @@ def evaluation_mode(module: torch.nn.Module) -> Iterator[None]:
 
 
 class NoEscape(TorchFunctionMode):
-    """Refuses the ways of reading a tensor that the dispatcher does not see."""
+    """Refuses the ways of reading a tensor that the dispatcher does not see, or does without them."""
 
     _ESCAPES = frozenset({"tolist", "numpy", "__array__", "__dlpack__", "data_ptr", "storage", "untyped_storage"})
 
@@ -84,6 +84,8 @@ class NoEscape(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
+        if name == "one_hot" and len(args) == 2 and args[1] > 0 and self._recorder.depends(args[0]):
+            return (args[0].unsqueeze(-1) == torch.arange(args[1])).long()  # torch looks at the values to check them
         if name in self._ESCAPES and any(self._recorder.depends(value) for value in tensors_in(args)):
             raise UnsupportedOperator(f"Tensor.{name}", self._recorder.label, "reads values that depend on the input")
         return func(*args, **(kwargs or {}))

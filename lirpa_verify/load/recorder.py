@@ -13,6 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lirpa_verify.errors import UnsupportedOperator
+from lirpa_verify.load.decompose import decomposition
 from lirpa_verify.load.mutation import (
     element_marks,
     functional_variant,
@@ -63,6 +64,7 @@ class Recorder(TorchDispatchMode):
         # Memory that holds values which depend on an input: its address, and which of its elements (None: all).
         self._storages: dict[int, torch.Tensor | None] = {}
         self._views: dict[int, tuple[torch.Tensor, torch.Tensor, Any, tuple[Any, ...]]] = {}
+        self._taking_apart = 0  # how many decompositions are under way, one within the other
         for position, value in enumerate(inputs):
             self._bind(value, Ref(-1 - position))
 
@@ -117,11 +119,18 @@ class Recorder(TorchDispatchMode):
             self._note_view(func, args, result)
             return result
         self._refuse_data_dependence(func, args)
-        if torch.is_inference_mode_enabled():  # only then do composite operations come here whole
+        if torch.is_inference_mode_enabled() or self._taking_apart:  # only then do composite operations come here whole
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
+        simpler = decomposition(func)
+        if simpler is not None:
+            self._taking_apart += 1
+            with self:
+                result = simpler(*args, **kwargs)
+            self._taking_apart -= 1
+            return result
         result = func(*args, **kwargs)
         self._note_view(func, args, result)
         self._keep(func, args, kwargs, result)

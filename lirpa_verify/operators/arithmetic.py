@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from lirpa_verify.operators.base import Linear
+from lirpa_verify.operators.base import Interval, Linear
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,10 @@ class Scale(Linear):
 
     factor: Tensor | None
     shift: Tensor | None = None
+
+    @property
+    def exact_image(self) -> bool:
+        return True
 
     def linear(self, *arguments: Tensor) -> Tensor:
         return arguments[0] if self.factor is None else arguments[0] * self.factor
@@ -25,6 +30,12 @@ class Scale(Linear):
 
     def absolute(self, *arguments: Tensor) -> Tensor:
         return arguments[0] if self.factor is None else arguments[0] * self.factor.abs()
+
+    def interval(self, *arguments: Interval) -> Interval:
+        """End by end: with a middle and a radius a small end would drown in the rounding of a large one."""
+        ends = self.linear(arguments[0].lower), self.linear(arguments[0].upper)
+        lower, upper = ends if self.factor is None else (torch.minimum(*ends), torch.maximum(*ends))
+        return Interval(lower, upper) if self.shift is None else Interval(lower + self.shift, upper + self.shift)
 
     def constant(self) -> Tensor | None:
         return self.shift
@@ -44,6 +55,11 @@ class Combine(Linear):
 
     def absolute(self, *arguments: Tensor) -> Tensor:
         return weighted_sum(arguments, tuple(abs(w) for w in self.weights))
+
+    def interval(self, *arguments: Interval) -> Interval:
+        below = tuple(a.lower if w >= 0 else a.upper for a, w in zip(arguments, self.weights, strict=True))
+        above = tuple(a.upper if w >= 0 else a.lower for a, w in zip(arguments, self.weights, strict=True))
+        return Interval(self.forward(*below), self.forward(*above))
 
     def transpose(self, rows: Tensor) -> tuple[Tensor, ...]:
         return tuple(rows if w == 1 else rows * w for w in self.weights)

@@ -56,7 +56,7 @@ class Lines(NamedTuple):
 
 
 class Backward(NamedTuple):
-    coefficients: tuple[Tensor, ...]  # one per argument, (batch, rows, *argument)
+    coefficients: tuple[Tensor | None, ...]  # one per argument, (batch, rows, *argument); None for zeros
     offset: Tensor  # (batch, rows)
 
 
@@ -93,6 +93,23 @@ class Operator:
     def compose(self, forms: tuple[LinearForms, ...], intervals: tuple[Interval, ...]) -> LinearForms:
         """Enclosing linear functions of the input, from those of the arguments."""
         raise NotImplementedError
+
+    @property
+    def exact_image(self) -> bool:
+        """Whether the interval rule is exact entry by entry: then linear bounds of the result are no tighter.
+
+        Only for operators of one argument. What is wanted tighter of the result is bounded at the argument.
+        """
+        return False
+
+    @property
+    def opaque(self) -> bool:
+        """Whether linear bounds of the result never depend on the arguments: they are no tighter than its interval."""
+        return False
+
+    def needed(self, wanted: Tensor, interval: Interval) -> Tensor:
+        """Entries of the argument that some `wanted` entries of the result depend on; both (batch, *node) masks."""
+        return wanted
 
     def undecided(self, interval: Interval, position: int) -> Tensor:
         """Mask ``(batch, *argument)`` of the argument at `position`: where tighter bounds would help the relaxation."""
@@ -174,6 +191,10 @@ class Linear(Operator):
         return size if constant is None else size + constant.abs()
 
     def interval(self, *arguments: Interval) -> Interval:
+        if type(self).absolute is Linear.absolute:  # no coefficient is negative: ends become ends, nothing cancels
+            constant = self.constant()
+            ends = (self.linear(*(a.lower for a in arguments)), self.linear(*(a.upper for a in arguments)))
+            return Interval(*ends) if constant is None else Interval(*(end + constant for end in ends))
         middle = self.linear(*[(a.lower + a.upper) / 2 for a in arguments])
         radius = self.absolute(*[(a.upper - a.lower) / 2 for a in arguments])
         constant = self.constant()

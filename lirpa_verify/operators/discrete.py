@@ -23,8 +23,12 @@ class Discrete(Operator):
     def bounded(self) -> bool:
         return True
 
+    @property
+    def opaque(self) -> bool:
+        return True
+
     def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
-        return constant_backward(rows, self.interval(*intervals), intervals)
+        return constant_backward(rows, self.interval(*intervals), len(intervals))
 
     def compose(self, forms: tuple[LinearForms, ...], intervals: tuple[Interval, ...]) -> LinearForms:
         lower, upper = self.interval(*intervals)
@@ -34,14 +38,13 @@ class Discrete(Operator):
         return LinearForms(weight, lower, weight, upper)
 
 
-def constant_backward(rows: Tensor, interval: Interval, arguments: tuple[Interval, ...]) -> Backward:
+def constant_backward(rows: Tensor, interval: Interval, arguments: int) -> Backward:
     """No linear part, only the interval of the result; a zero coefficient cancels an infinite end."""
     lower, upper = (end.unsqueeze(1) for end in interval)
     lower, upper = torch.where(torch.isnan(lower), -torch.inf, lower), torch.where(torch.isnan(upper), torch.inf, upper)
     chosen = torch.where(rows > 0, lower, upper)
     offset = torch.where(rows == 0, 0, rows * torch.where(rows == 0, 0, chosen))
-    zeros = tuple(rows.new_zeros(1, rows.shape[1], *a.lower.shape[1:]) for a in arguments)
-    return Backward(zeros, flat(offset).sum(2))
+    return Backward((None,) * arguments, flat(offset).sum(2))
 
 
 def integers_in(interval: Interval) -> Interval:
@@ -103,19 +106,6 @@ class ArgMax(Discrete):
         first = torch.where(possible, number, lower.shape[-1] - 1).amin(-1)
         last = torch.where(possible, number, 0).amax(-1)
         return Interval(torch.where(none, 0, first), torch.where(none, lower.shape[-1] - 1, last))
-
-
-@dataclass(frozen=True)
-class Sort(Discrete):
-    """The entries along the last dimension in order; the k-th is at least the k-th of the lower ends."""
-
-    descending: bool
-
-    def forward(self, *arguments: Tensor) -> Tensor:
-        return arguments[0].sort(-1, descending=self.descending).values
-
-    def interval(self, *arguments: Interval) -> Interval:
-        return Interval(*(self.forward(end) for end in arguments[0]))
 
 
 @dataclass(frozen=True)

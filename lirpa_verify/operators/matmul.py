@@ -57,7 +57,7 @@ class MatMul(Operator):
 
     def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
         if not all_finite((*intervals[0], *intervals[1])):
-            return constant_backward(rows, self.interval(*intervals), intervals)
+            return constant_backward(rows, self.interval(*intervals), len(intervals))
         (lx, ux), (ly, uy) = ((i.lower.unsqueeze(1), i.upper.unsqueeze(1)) for i in intervals)
         low, high = self.default_slopes(*intervals) if slopes is None else slopes
         negative = rows.clamp(max=0)

@@ -27,6 +27,13 @@ class Maximum(Operator):
     def bounded(self) -> bool:
         return True
 
+    @property
+    def exact_image(self) -> bool:
+        return True
+
+    def needed(self, wanted: Tensor, interval: Interval) -> Tensor:
+        return wanted.unsqueeze(-1) & (interval.upper >= interval.lower.amax(-1, keepdim=True))
+
     def forward(self, *arguments: Tensor) -> Tensor:
         return arguments[0].amax(-1)
 

@@ -9,11 +9,23 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lirpa_verify.operators.base import Linear
+from lirpa_verify.operators.base import Interval, Linear
 
 
 @dataclass(frozen=True)
-class Reshape(Linear):
+class Move(Linear):
+    """Every entry of the result is one of the argument (or 0)."""
+
+    @property
+    def exact_image(self) -> bool:
+        return True
+
+    def needed(self, wanted: Tensor, interval: Interval) -> Tensor:
+        return self.transpose(wanted.unsqueeze(1).to(interval.lower.dtype))[0].squeeze(1) != 0
+
+
+@dataclass(frozen=True)
+class Reshape(Move):
     """The same entries in another shape (row-major order)."""
 
     argument_shape: tuple[int, ...]
@@ -27,7 +39,7 @@ class Reshape(Linear):
 
 
 @dataclass(frozen=True)
-class Permute(Linear):
+class Permute(Move):
     """Reorders the dimensions."""
 
     order: tuple[int, ...]
@@ -41,7 +53,7 @@ class Permute(Linear):
 
 
 @dataclass(frozen=True)
-class Expand(Linear):
+class Expand(Move):
     """Repeats dimensions of size 1 (and new leading ones)."""
 
     argument_shape: tuple[int, ...]
@@ -62,7 +74,7 @@ class Expand(Linear):
 
 
 @dataclass(frozen=True)
-class Gather(Linear):
+class Gather(Move):
     """Entry ``i`` of the flattened result is entry ``index[i]`` of the flattened argument, 0 where -1.
 
     Covers every constant rearrangement that has no class of its own: slices, selections, flips,

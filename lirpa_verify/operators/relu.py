@@ -31,6 +31,10 @@ class ReLU(Operator):
         return True
 
     @property
+    def exact_image(self) -> bool:
+        return True
+
+    @property
     def sign_decides(self) -> bool:
         return True
 

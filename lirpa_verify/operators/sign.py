@@ -134,7 +134,23 @@ class Threshold(Jump):
         return Slopes(low, low), Slopes(high, high)
 
     def default_slopes(self, *intervals: Interval) -> Slopes:
-        """The slope of the wider side."""
-        lower, upper = (end.detach() for end in intervals[0])
-        wider = (upper - self.threshold > self.threshold - lower).to(lower.dtype).unsqueeze(1)
-        return Slopes(wider, wider)
+        """Of smallest area: a chord between an end and the other one or the corner of the jump."""
+        interval = Interval(*(end.detach() for end in intervals[0]))
+        corners = min(self.value, self.threshold), max(self.value, self.threshold)
+        return Slopes(*(self.closest(interval, corner, side == 0).unsqueeze(1) for side, corner in enumerate(corners)))
+
+    def closest(self, interval: Interval, corner: float, below: bool) -> Tensor:
+        """The chord's slope whose line is closest to the function at the middle."""
+        lower, upper = interval
+        crossing = self.undecided(interval, 0)
+        ends = self.forward(lower), self.forward(upper)
+        slope = self.chord_slope(lower, upper, (lower > self.threshold).to(lower.dtype))
+        middle, best = (lower + upper) / 2, None
+        for run, rise in ((upper - lower, None), (upper - self.threshold, ends[1] - corner),
+                          (self.threshold - lower, corner - ends[0])):  # fmt: skip
+            tried = slope if rise is None else torch.where(crossing, rise / torch.where(crossing, run, 1), slope)
+            height = self.offset(tried, interval, below) + tried * middle
+            height = height if below else -height
+            chosen = tried if best is None else torch.where(height > best, tried, chosen)
+            best = height if best is None else torch.maximum(best, height)
+        return chosen

@@ -18,6 +18,8 @@ from torch.nn.functional import logsigmoid
 from lirpa_verify.operators.base import Backward, Interval, LinearForms, Operator, Slopes, all_finite, flat
 from lirpa_verify.operators.discrete import constant_backward
 
+FAR = 1e4  # below all others an entry has no weight
+
 
 class Tangents(NamedTuple):
     """Plane k has gradient ``diagonal_k (e_k - direction)`` and value ``value_k`` at `point`.
@@ -33,19 +35,39 @@ class Tangents(NamedTuple):
 
 @dataclass(frozen=True)
 class Softmax(Operator):
-    """``exp(x_k) / sum_j exp(x_j)`` over the last dimension."""
+    """``exp(x_k) / sum_j exp(x_j)`` over the last dimension; entries left out (by a mask) have the value 0.
+
+    Their arguments are replaced by numbers so far below the others that their exponentials are 0 in any precision.
+    """
+
+    kept: Tensor | None = None  # (*node) bool, which entries take part; None for all
 
     @property
     def bounded(self) -> bool:
         return True
 
     def forward(self, *arguments: Tensor) -> Tensor:
-        return torch.softmax(arguments[0], -1)
+        x = arguments[0]
+        return torch.softmax(x if self.kept is None else x.masked_fill(~self.kept, -torch.inf), -1)
+
+    def low(self, lower: Tensor) -> Tensor | None:
+        """(batch, ..., 1): what stands for the entries left out."""
+        if self.kept is None:
+            return None
+        return lower.masked_fill(~self.kept, torch.inf).amin(-1, keepdim=True) - FAR
+
+    def masked(self, x: Tensor, low: Tensor | None) -> Tensor:
+        return x if low is None or self.kept is None else torch.where(self.kept, x, low)
 
     def interval(self, *arguments: Interval) -> Interval:
         """Exact: smallest with this entry low and all others high."""
-        least, most = log_odds(arguments[0])
+        low = self.low(arguments[0].lower)
+        least, most = log_odds(Interval(*(self.masked(end, low) for end in arguments[0])))
         return Interval(torch.sigmoid(least), torch.sigmoid(most))
+
+    def undecided(self, interval: Interval, position: int) -> Tensor:
+        wide = interval.upper > interval.lower
+        return wide if self.kept is None else wide & self.kept
 
     def default_slopes(self, *intervals: Interval) -> Slopes:
         middle = ((intervals[0].lower + intervals[0].upper) / 2).detach().unsqueeze(1)
@@ -57,6 +79,10 @@ class Softmax(Operator):
 
     def tangents(self, interval: Interval, slopes: Slopes | None) -> tuple[Tangents, Tangents]:
         points = self.default_slopes(interval) if slopes is None else slopes
+        low = self.low(interval.lower)
+        interval = Interval(*(self.masked(end, low) for end in interval))
+        low = None if low is None else low.unsqueeze(1)
+        points = Slopes(*(self.masked(point, low) for point in points))
         lower, upper = (end.unsqueeze(1) for end in interval)
         shift = upper.amax(-1, keepdim=True)  # softmax does not change, and no exponential is above 1
         ends = torch.exp(lower - shift), torch.exp(upper - shift)
@@ -80,7 +106,7 @@ class Softmax(Operator):
     def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
         below, above = self.tangents(intervals[0], slopes)
         if not all_finite((*intervals[0], *below, *above)):
-            return constant_backward(rows, self.interval(*intervals), intervals)
+            return constant_backward(rows, self.interval(*intervals), len(intervals))
         negative = rows.clamp(max=0)
         results = [push(part, tangents) for part, tangents in ((rows - negative, below), (negative, above))]
         return Backward((results[0][0] + results[1][0],), results[0][1] + results[1][1])

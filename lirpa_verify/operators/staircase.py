@@ -45,10 +45,11 @@ class Staircase(Univariate):
         return Slopes(zero, zero), Slopes(high, high)
 
     def default_slopes(self, *intervals: Interval) -> Slopes:
-        """Flat within two steps, slope 1 over more."""
+        """Of smaller area: flat where the middle lies on the first step (the last one, for the line above)."""
         lower, upper = (end.detach() for end in intervals[0])
-        slope = (self.forward(upper) - self.forward(lower) > 1).to(lower.dtype).unsqueeze(1)
-        return Slopes(slope, slope)
+        first, last, middle, edge = self.forward(lower), self.forward(upper), (lower + upper) / 2, EDGES[self.kind]
+        below, above = (first < last) & (middle > first + 1 + edge), (first < last) & (middle < last + edge)
+        return Slopes(*(side.to(lower.dtype).unsqueeze(1) for side in (below, above)))
 
     def undecided(self, interval: Interval, position: int) -> Tensor:
         return self.forward(interval.lower) < self.forward(interval.upper)

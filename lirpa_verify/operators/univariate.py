@@ -48,6 +48,10 @@ class Univariate(Operator):
         return True
 
     @property
+    def exact_image(self) -> bool:
+        return True
+
+    @property
     def splittable(self) -> bool:
         return True
 

@@ -46,7 +46,8 @@ class Where(Operator):
         return planes._replace(finite=False) if bool(unbounded) else planes
 
     def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
-        return planes_backward(rows, self.planes(intervals))
+        result = planes_backward(rows, self.planes(intervals))
+        return Backward((None, *result.coefficients[1:]), result.offset)  # no plane leans on the condition
 
     def compose(self, forms: tuple[LinearForms, ...], intervals: tuple[Interval, ...]) -> LinearForms:
         return planes_compose(forms, self.planes(intervals))

@@ -1,0 +1,55 @@
+"""Bounding window by window gives the bounds of whole rows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from function_checks import Function, constant
+
+from lirpa_verify.bounds import intermediate, tiles
+from lirpa_verify.bounds.intermediate import bound_nodes
+from lirpa_verify.graph.aten_nonlinear import RULES
+from lirpa_verify.graph.graph import Graph
+from lirpa_verify.graph.lower import lower
+from lirpa_verify.graph.simplify import simplify
+from lirpa_verify.load.record import record
+from lirpa_verify.operators.base import Interval
+
+K0, K1, K2, K3 = constant(2, 4, 3, 3), constant(4, 2, 3, 3), constant(4, 4, 3, 3) / 2, constant(4, 4, 3, 3, seed=1) / 2
+NETWORKS: dict[str, Function] = {
+    "relu": lambda x: F.relu(F.conv2d(F.relu(F.conv2d(x, K1, constant(4), padding=1)), K2, padding=1)).mean((2, 3)),
+    "residual": lambda x: F.relu(
+        F.conv2d(F.relu(F.conv2d(a := F.relu(F.conv2d(x, K1)), K2, padding=1)) + a, K3, stride=2)
+    ).mean((2, 3)),
+    "pooled": lambda x: F.conv2d(F.max_pool2d(torch.tanh(F.conv2d(x, K1, padding=1)), 2), K2).sigmoid().sum((2, 3)),
+    "generator": lambda x: F.conv_transpose2d(F.relu(F.conv_transpose2d(x, K0, padding=1)), K2, None, 2).relu().sum(2),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_same_bounds_as_with_whole_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = simplify(lower(record(NETWORKS[name], [constant(1, 2, 12, 12)]), RULES))
+    generator = torch.Generator().manual_seed(0)
+    centre = torch.randn(2, graph.n_inputs, generator=generator, dtype=torch.float64)
+    box = Interval(centre - 0.1, centre + 0.1)
+    monkeypatch.setattr(intermediate, "best_size", lambda *arguments: None)
+    whole = bound_nodes(graph, box, "crown")
+    chosen = []
+
+    def always(graph: Graph, i: int, rows: int) -> int | None:
+        chosen.append(i)
+        return 5 if len(graph.nodes[i].shape) == 4 else None
+
+    monkeypatch.setattr(intermediate, "best_size", always)
+    part = bound_nodes(graph, box, "crown")
+    assert chosen
+    for a, b in zip(whole, part, strict=True):
+        assert torch.allclose(a.lower, b.lower, atol=1e-8) and torch.allclose(a.upper, b.upper, atol=1e-8)
+
+
+def test_small_windows_of_large_images_are_worthwhile() -> None:
+    graph = simplify(lower(record(NETWORKS["relu"], [constant(1, 2, 40, 40)]), RULES))
+    convolutions = [i for i, node in enumerate(graph.nodes) if node.shape[1:2] == (4,) and len(node.shape) == 4]
+    assert tiles.best_size(graph, convolutions[2], 3000) in tiles.SIZES
+    assert tiles.best_size(graph, convolutions[2], 1) is None
