@@ -13,12 +13,11 @@ from typing import Any, NoReturn
 import click
 
 from lirpa_verify import __version__
+from lirpa_verify.bench.cli_options import DATABASE
+from lirpa_verify.bench.cli_read import COMMANDS
 from lirpa_verify.bench.errors import BenchError
 from lirpa_verify.cli import METHODS
 
-_DATABASE = click.option(
-    "--db", type=click.Path(path_type=Path), default="lirpa-bench.sqlite", show_default=True, help="The database."
-)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _COUNT = click.IntRange(min=1)
 
@@ -36,7 +35,7 @@ def command(debug: bool) -> None:
 
 @command.command("run")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
-@_DATABASE
+@DATABASE
 @click.option("--name", default="main", show_default=True, help="Name of the run in the database.")
 @click.option("--category", "categories", multiple=True, help="Only categories like this (may be repeated).")
 @click.option("--match", "names", multiple=True, help="Only models or properties named like this (may be repeated).")
@@ -91,6 +90,10 @@ def run_command(**options: Any) -> int:
             as_json=options["as_json"],
         )
     )
+
+
+for reading in COMMANDS:
+    command.add_command(reading)
 
 
 def _scripts(folder: Path | None) -> str:
