@@ -45,7 +45,10 @@ def witnesses(db: sqlite3.Connection, run: int) -> list[Witnessed]:
         " WHERE run = ? AND verdict = 'sat' ORDER BY id",
         (run,),
     )
-    return [Witnessed(*names, gzip.decompress(packed).decode() if packed else "") for (*names, packed) in rows]  # type: ignore[misc]
+    return [
+        Witnessed(task, category, onnx, vnnlib, model, prop, gzip.decompress(packed).decode() if packed else "")
+        for task, category, onnx, vnnlib, model, prop, packed in rows
+    ]
 
 
 def check_all(db: sqlite3.Connection, run: int) -> Iterator[tuple[Witnessed, str, str]]:

@@ -136,6 +136,15 @@ def begin_session(db: sqlite3.Connection, run: int, owner: Owner, environment: M
     return int(cursor.lastrowid or 0)
 
 
+def add_facts(db: sqlite3.Connection, session: int, facts: Mapping[str, Any]) -> None:
+    """Record more about the environment of a session."""
+    if facts:
+        with transaction(db):
+            (text,) = db.execute("SELECT environment FROM session WHERE id = ?", (session,)).fetchone()
+            merged = json.dumps({**json.loads(text), **facts})
+            db.execute("UPDATE session SET environment = ? WHERE id = ?", (merged, session))
+
+
 def end_session(db: sqlite3.Connection, session: int) -> None:
     """Nothing more will come of it: what it has claimed and not done is free for others."""
     with transaction(db):

@@ -21,3 +21,7 @@ class RunMismatch(BenchError):
 
 class MissingExtra(BenchError):
     """A part that is optional at installation is not there."""
+
+
+class CrewLost(BenchError):
+    """Those who do the work are gone, a cluster for example; what is done is safe, and the run can be continued."""

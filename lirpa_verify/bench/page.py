@@ -36,6 +36,10 @@ svg { width: 100%; height: auto; font: 12px system-ui, "DejaVu Sans", sans-serif
 svg text { fill: var(--ink); } .grid { stroke: var(--rule); stroke-width: .7; }
 .frame { fill: none; stroke: var(--ink); stroke-width: 1; }
 summary { cursor: pointer; margin: 1rem 0 .5rem; font-weight: 600; }
+@media (max-width: 40rem) {
+  table { font-size: .75rem; } th, td { padding: .2rem .35rem; }
+  td.name { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }
+}
 @media print {
   :root { --ink: #000; --paper: #fff; --pale: #f2f2f2; --rule: #999; --bad: #000; --good: #000; }
   body { max-width: none; padding: 0; font-size: 10pt; } .wide { overflow: visible; } table { font-size: 7.5pt; }
@@ -72,9 +76,9 @@ def _contradictions(report: Report) -> str:
     rows = (
         "<tr>"
         + f'<th scope="row">{escape(c.outcome.category)}</th>'
-        + _cell(stem(c.outcome.onnx))
-        + _cell(stem(c.outcome.vnnlib))
-        + _cell(c.says, "bad")
+        + _cell(stem(c.outcome.onnx), "name")
+        + _cell(stem(c.outcome.vnnlib), "name")
+        + _cell(c.says, "bad name")
         + _cell(c.against, "words")
         + "</tr>"
         for c in report.contradictions
@@ -123,8 +127,8 @@ def _instance(outcome: Outcome) -> str:
     colour = {"right": "good", "WRONG": "bad"}.get(judged, "")
     limit = "" if outcome.timeout is None else f"{outcome.timeout:g}"
     cells = [
-        _cell(stem(outcome.onnx)),
-        _cell(stem(outcome.vnnlib)),
+        _cell(stem(outcome.onnx), "name"),
+        _cell(stem(outcome.vnnlib), "name"),
         _cell(outcome.verdict, colour),
         _cell(outcome.expected),
         _cell(f"{outcome.seconds:.2f}", "number"),

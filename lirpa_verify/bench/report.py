@@ -40,7 +40,7 @@ def make_report(run: Run, others: Sequence[Run]) -> Report:
 
 
 def headline(report: Report) -> str:
-    """One sentence that says how it went."""
+    """How it went, in one line."""
     total = report.lines[-1]
     parts = [f"{total.solved} of {total.instances} solved ({total.verified} verified, {total.falsified} falsified)"]
     parts.append(f"{total.wrong} wrong")
@@ -48,13 +48,13 @@ def headline(report: Report) -> str:
     if report.run.open:
         parts.append(f"{report.run.open} not run yet")
     if report.unchecked:
-        parts.append(f"{report.unchecked} witnesses not checked yet (lirpa-bench check)")
-    return f"{report.run.name}: " + ", ".join(parts)
+        parts.append(f"witnesses not checked yet (lirpa-bench check): {report.unchecked}")
+    return ", ".join(parts)
 
 
 def text_report(report: Report) -> str:
     """Contradictions first, then the table, then the plots."""
-    sections = [headline(report)]
+    sections = [f"{report.run.name}: {headline(report)}"]
     if report.contradictions:
         rows = [(*_names(c.outcome), c.says, c.against) for c in report.contradictions]
         head = ("category", "model", "property", "answer", "against it")

@@ -18,7 +18,7 @@ from lirpa_verify.bench import database
 from lirpa_verify.bench.alive import this_process
 from lirpa_verify.bench.effort import Effort
 from lirpa_verify.bench.environment import environment
-from lirpa_verify.bench.errors import BenchError
+from lirpa_verify.bench.errors import BenchError, CrewLost
 from lirpa_verify.bench.instance import Instance
 from lirpa_verify.bench.runner import Crew, Screen, run_tasks
 from lirpa_verify.bench.screen import JsonLines, Lines, LiveTable, tally
@@ -65,11 +65,19 @@ def run(plan: Plan) -> int:
         print(f"lirpa-bench: run '{plan.name}' goes on; {len(done)} of {len(tasks)} are done", file=sys.stderr)
     screen = _screen(plan, tasks, done)
     stop = _StopSignal()
-    with _crew(plan) as crew:
-        others = run_tasks([task for task in tasks if task.id not in done], crew, store, screen, stop)
+    todo = [task for task in tasks if task.id not in done]
+    others: list[Task] = []
+    lost = ""
+    try:
+        if todo:
+            with _crew(plan) as crew:
+                store.note(crew.facts)
+                others = run_tasks(todo, crew, store, screen, stop)
+    except CrewLost as error:
+        lost = str(error)
     unwritten = store.close(0.0 if stop() else PATIENCE)
     screen.close()
-    return _last_words(stop, others, unwritten, store.trouble)
+    return _last_words(stop, lost, others, unwritten, store.trouble)
 
 
 def _timeouts(instances: Sequence[Instance], plan: Plan) -> list[float]:
@@ -117,8 +125,10 @@ def _crew(plan: Plan) -> Iterator[Crew]:
             pool.shutdown(wait=False, cancel_futures=True)  # what still runs ends with this process
 
 
-def _last_words(stop: _StopSignal, others: Sequence[Task], unwritten: int, trouble: str) -> int:
+def _last_words(stop: _StopSignal, lost: str, others: Sequence[Task], unwritten: int, trouble: str) -> int:
     """Say what is open and return the exit status."""
+    if lost:
+        print(f"lirpa-bench: error: {lost}; the same command continues", file=sys.stderr)
     if unwritten:
         print(f"lirpa-bench: error: {unwritten} results could not be written: {trouble}", file=sys.stderr)
     if others:
@@ -126,4 +136,4 @@ def _last_words(stop: _StopSignal, others: Sequence[Task], unwritten: int, troub
     if stop():
         print("lirpa-bench: interrupted; the same command continues", file=sys.stderr)
         return 128 + stop.number
-    return 1 if unwritten or others else 0
+    return 1 if lost or unwritten or others else 0

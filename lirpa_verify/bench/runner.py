@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+from lirpa_verify.bench.errors import CrewLost
 from lirpa_verify.bench.row import Row
 from lirpa_verify.bench.store import Store
 from lirpa_verify.bench.task import Task
@@ -33,10 +35,14 @@ class Crew:
     executor: Executor
     work: Callable[[Task], Row]
     size: Callable[[], int]
+    facts: Mapping[str, Any] = field(default_factory=dict)  # about where they work
 
 
 def run_tasks(tasks: Iterable[Task], crew: Crew, store: Store, screen: Screen, stop: Callable[[], bool]) -> list[Task]:
-    """Run every task that nobody else has done or is doing, until `stop`; return those that other sessions do."""
+    """Run every task that nobody else has done or is doing, until `stop`; return those that other sessions do.
+
+    Raises CrewLost if the work cannot go on.
+    """
     todo = deque(tasks)
     others: list[Task] = []  # claimed by other sessions when we looked
     running: dict[Future[Row], Task] = {}
@@ -48,6 +54,8 @@ def run_tasks(tasks: Iterable[Task], crew: Crew, store: Store, screen: Screen, s
                 running[crew.executor.submit(crew.work, task)] = task
             else:
                 others.append(task)
+        if not running:
+            time.sleep(_TICK)  # nobody is there to work, yet or any more
         done, _ = wait(running, timeout=_TICK, return_when=FIRST_COMPLETED)
         for future in done:
             task = running.pop(future)
@@ -65,6 +73,8 @@ def run_tasks(tasks: Iterable[Task], crew: Crew, store: Store, screen: Screen, s
 
 def _result(future: Future[Row]) -> Row:
     """What the work returned. Whatever it raised instead is a fault of ours, but one row's only."""
+    if future.cancelled():
+        raise CrewLost("the work was cancelled")
     error = future.exception()
     if error is None:
         return future.result()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lirpa_verify.bench import database
 from lirpa_verify.bench.row import Row
@@ -28,6 +30,13 @@ class Store:
     trouble: str = ""  # why the last attempt to write failed
     _next_try: float = 0.0
     _next_heartbeat: float = 0.0
+
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Add to what is recorded of the environment, if that can be written just now."""
+        try:
+            database.add_facts(self.db, self.session, facts)
+        except sqlite3.OperationalError as error:
+            self.trouble = str(error)
 
     def claim(self, task: Task) -> bool:
         """Reserve a task. Where the database cannot be written, it is ours: results of two count once in any case."""
