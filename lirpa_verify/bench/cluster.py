@@ -8,12 +8,14 @@ with it becomes a row. Files are read where they lie: every machine must see the
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lirpa_verify.bench.effort import Effort
@@ -36,7 +38,11 @@ def cluster_crew(address: str, effort: Effort) -> Iterator[Crew]:
         from distributed import Client
     except ImportError as error:
         raise MissingExtra("--cluster needs Dask: pip install 'lirpa-verify[cluster]'") from error
-    where = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters to us, we say ourselves
+    is_file = address.endswith(".json")
+    if is_file and not Path(address).exists():
+        raise BenchError(f"--cluster {address}: no such file")  # Dask would wait for it
+    where = {"scheduler_file": address} if is_file else {"address": address}
     try:
         client = Client(**where, timeout=_CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
