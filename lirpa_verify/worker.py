@@ -20,6 +20,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from lirpa_verify.memory import allocation_failed
 from lirpa_verify.messages import Answer, BadInput, Failure, Job, Log, News, Outcome, Prepared, Ranges
 
 if TYPE_CHECKING:
@@ -228,10 +229,7 @@ def _decimal(values: np.ndarray) -> tuple[str, ...]:
 
 
 def _memory_ran_out(error: Exception) -> bool:
-    if isinstance(error, MemoryError):
-        return True
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
-    # torch reports a failed allocation on the CPU as a plain RuntimeError
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return allocation_failed(error)

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from conftest import ROOT, Run, environment, finish, start
 
+from lirpa_verify import worker
 from lirpa_verify.bench import database
 from lirpa_verify.bench.alive import this_process
 from lirpa_verify.bench.instance import Instance
 from lirpa_verify.bench.row import Row
 from lirpa_verify.bench.task import Task
-from lirpa_verify.messages import Answer, Job, Prepared
+from lirpa_verify.messages import Job, Prepared
 
 EXAMPLES = ROOT / "examples"
 
@@ -65,6 +66,9 @@ def suite(folder: Path, rows: Iterable[Sequence[object]], name: str = "instances
 
 def hold_lock(job: Job, connection: Connection, memory: int | None) -> None:
     """Ignore the deadline in C code that never gives the interpreter's lock back."""
+    from lirpa_verify.bench.preload import SERVER
+
+    worker._detach(SERVER)
     _prepared(job, connection)
     ctypes.PyDLL(None).sleep(600)
 
@@ -88,10 +92,6 @@ def hog(job: Job, connection: Connection, memory: int | None) -> None:
         time.sleep(0.01)
 
 
-def late(job: Job, connection: Connection, memory: int | None) -> None:
-    connection.send(Prepared() if job.task == "prepare" else Answer("unsat"))
-
-
 def _prepared(job: Job, connection: Connection) -> None:
     if job.task == "prepare":
         connection.send(Prepared())
@@ -102,4 +102,15 @@ def row(verdict: str = "unsat", seconds: float = 1.0, **rest: object) -> Row:
     return Row(verdict, seconds, **rest)  # type: ignore[arg-type]
 
 
-__all__ = ["EXAMPLES", "ROOT", "bench", "begin_bench", "database_with", "environment", "results", "row", "suite", "task"]
+__all__ = [
+    "EXAMPLES",
+    "ROOT",
+    "begin_bench",
+    "bench",
+    "database_with",
+    "environment",
+    "results",
+    "row",
+    "suite",
+    "task",
+]
