@@ -147,12 +147,12 @@ def test_commands(tmp_path: Path, identity: tuple[Path, Path]) -> None:
     file, db = suite(tmp_path, rows, "mine.csv"), tmp_path / "db.sqlite"
     assert bench("run", file, "--db", db).status == 0
     run = bench("check", "--db", db)
-    assert (run.status, run.out) == (0, "1 witnesses, 1 exact\n")
+    assert (run.status, run.out) == (0, "witnesses: 1, exact 1\n")
     connection = database.open_database(db)
     connection.execute("UPDATE result SET witness = ?", (gzip.compress(b"((X_0 0) (X_1 0))"),))
     run = bench("check", "--db", db)
     assert run.status == 1
-    assert "prop.vnnlib: fails" in run.out and "1 witnesses, 1 fails" in run.out
+    assert "prop.vnnlib: fails" in run.out and "witnesses: 1, fails 1" in run.out
     assert bench("export", tmp_path / "out", "--db", db, "--year", 2026).status == 0
     assert bench("import", tmp_path / "out/results.csv", "--name", "tool", "--like", "main", "--db", db).status == 0
     assert bench("compare", "main", "tool", "--db", db).status == 0

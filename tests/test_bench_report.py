@@ -153,7 +153,8 @@ def test_compare() -> None:
 
 
 def test_axes() -> None:
-    assert Axis("", 0.1, 100, True).ticks() == [0.1, 1, 10, 100]
+    assert Axis("", 0.1, 100, True).ticks() == pytest.approx([0.1, 1, 10, 100])
+    assert Axis("", 2, 20, True).ticks() == [2, 5, 10, 20]
     assert Axis("", 0, 90).ticks() == [0, 20, 40, 60, 80]
     assert Axis("", 1, 100, True).place(10) == pytest.approx(0.5)
     assert Axis("", 1, 100, True).place(1e6) == 1.0

@@ -74,7 +74,7 @@ def check(run: str, db: Path) -> int:
         if outcome not in HOLDS:
             click.echo(f"{witnessed.category} {witnessed.onnx} {witnessed.vnnlib}: {outcome}  {detail}".rstrip())
     total = sum(counts.values())
-    click.echo(f"{total} witnesses" + "".join(f", {number} {outcome}" for outcome, number in counts.items()))
+    click.echo(f"witnesses: {total}" + "".join(f", {outcome} {number}" for outcome, number in counts.items()))
     return 0 if sum(counts.get(outcome, 0) for outcome in HOLDS) == total else 1
 
 

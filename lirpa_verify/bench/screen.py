@@ -142,7 +142,8 @@ class LiveTable:
         lines = [summary(self.tally), f"last: {self._last}", "now: " + (", ".join(running) or "nothing")]
         if trouble:
             lines.append(f"the database cannot be written ({trouble}); results wait")
-        return Group(table, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
+        # The summary first: of a table that is higher than the screen, rich shows the beginning.
+        return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines), table)
 
 
 def count(tally: Tally, task: Task, row: Row) -> None:

@@ -37,10 +37,12 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self) -> list[float]:
-        """Powers of ten, or some five round numbers."""
+        """Powers of ten (and between few of them 2 and 5 times those), or some five round numbers."""
         if self.logarithmic:
-            first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
-            return [10.0**k for k in range(first, last + 1)]
+            factors = (1, 2, 5) if self.high < 101 * self.low else (1,)
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            marks = [factor * 10.0**k for k in decades for factor in factors]
+            return [mark for mark in marks if self.low * (1 - 1e-9) <= mark <= self.high * (1 + 1e-9)]
         step = 10.0 ** math.floor(math.log10((self.high - self.low) / 4))
         step *= next(factor for factor in (1, 2, 5, 10) if (self.high - self.low) / (step * factor) <= 6)
         count = int((self.high - self.low) / step + 1e-9)
