@@ -8,6 +8,12 @@ from pathlib import Path
 _SHARE = 0.9  # of what is free: the rest is for the page cache, the supervisor and everybody else
 
 
+def allocation_failed(error: BaseException) -> bool:
+    """Whether memory ran out, which torch and onnxruntime report as errors of other kinds."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "bad_alloc" in text or "allocate memory" in text
+
+
 def budget_bytes() -> int | None:
     """What a worker may hold, from what is free now; None where the system does not say."""
     free = available_bytes()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Word = Literal["sat", "unsat", "unknown", "timeout"]
+Cause = Literal["", "memory", "crash"]  # what ended a worker that has no answer
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Answer:
     x: tuple[str, ...] = ()
     y: tuple[str, ...] = ()
     statistics: dict[str, float | int | str] = field(default_factory=dict)
+    cause: Cause = ""
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,14 @@ def time_limits(start: float, timeout: float, now: float) -> tuple[float, float]
     return kill_at - min(max(0.2, 0.01 * timeout), 1.0, 0.1 * timeout), kill_at
 
 
-def supervise(job: Job, work: Work, limits: Limits, listen: Listener) -> Outcome:
-    """Run `work(job, connection)` in a process of its own and return what comes of it."""
-    methods = multiprocessing.get_all_start_methods()
-    context: Any = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
+def supervise(job: Job, work: Work, limits: Limits, listen: Listener, context: Any = None) -> Outcome:
+    """Run `work(job, connection)` in a process of its own and return what comes of it.
+
+    `context` is the way of `multiprocessing` to start it: by default a fork of this process.
+    """
+    if context is None:
+        methods = multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     worker = context.Process(target=work, args=(job, sender), daemon=True)
     worker.start()
@@ -80,7 +84,7 @@ def _watch(
         if now >= next_look:
             held = held_bytes(worker.pid or 0) if limits.memory is not None else None
             if limits.memory is not None and held is not None and held > limits.memory:
-                return Answer("unknown", reason=f"out of memory: stopped at {held / 2**30:.1f} GiB")
+                return Answer("unknown", reason=f"out of memory: stopped at {held / 2**30:.1f} GiB", cause="memory")
             listen(None)
             next_look = now + _TICK
         if now >= limits.kill_at and (inbox.empty() or now >= limits.kill_at + _TICK / 2):  # a flood is no answer
@@ -101,7 +105,9 @@ def _died(worker: multiprocessing.process.BaseProcess) -> Answer:
     worker.join(0.2)
     code = worker.exitcode
     if code is None or code >= 0:
-        return Answer("unknown", reason=f"the worker process ended without an answer (exit status {code})")
-    if -code == signal.SIGKILL:
-        return Answer("unknown", reason="the worker process was killed, most likely because memory ran out")
-    return Answer("unknown", reason=f"the worker process crashed ({signal.Signals(-code).name})")
+        reason = f"the worker process ended without an answer (exit status {code})"
+    elif -code == signal.SIGKILL:
+        reason = "the worker process was killed, most likely because memory ran out"
+    else:
+        reason = f"the worker process crashed ({signal.Signals(-code).name})"
+    return Answer("unknown", reason=reason, cause="crash")

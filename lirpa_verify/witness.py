@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lirpa_verify.errors import ModelError
+from lirpa_verify.memory import allocation_failed
 from lirpa_verify.verdict import Witness
 from vnnlib.property import Property
 
@@ -75,7 +76,7 @@ class Replayer:
         try:
             outputs = self._session.run(None, feeds)
         except Exception as error:  # again its own classes, also where memory runs out
-            if "bad_alloc" in str(error) or "allocate memory" in str(error):
+            if allocation_failed(error):
                 raise MemoryError(str(error)) from error
             raise ModelError(f"{self._path}: onnxruntime cannot run it: {error}") from error
         return np.concatenate([np.asarray(output).ravel() for output in outputs])

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from lirpa_verify.memory import allocation_failed
 from lirpa_verify.messages import Answer, BadInput, Failure, Job, Log, News, Outcome, Prepared, Ranges
 
 if TYPE_CHECKING:
@@ -34,9 +35,12 @@ _NEWS_INTERVAL = 0.1  # seconds
 _log = logging.getLogger("lirpa_verify.worker")
 
 
-def work(job: Job, connection: Connection) -> None:
-    """Do `job`, send what happens, and end this process."""
-    _detach()
+def work(job: Job, connection: Connection, parent: int | None = None) -> None:
+    """Do `job`, send what happens, and end this process.
+
+    `parent` is the process that forked this one, unless that is the supervisor itself.
+    """
+    _detach(parent)
     try:
         with contextlib.suppress(BrokenPipeError):  # the supervisor is gone: nobody is left to tell
             _send_logs(connection, job)
@@ -47,7 +51,7 @@ def work(job: Job, connection: Connection) -> None:
         os._exit(0)  # skip the teardown of torch, which takes a few tenths of a second
 
 
-def _detach() -> None:
+def _detach(forked_by: int | None = None) -> None:
     """Die with the supervisor, leave signals to it, and keep its standard output clean."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -59,7 +63,8 @@ def _detach() -> None:
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
             score.write("1000")  # should the system run out of memory, let it end us and not the supervisor
     parent = multiprocessing.parent_process()
-    if parent is not None and os.getppid() != parent.pid:
+    expected = forked_by if forked_by is not None or parent is None else parent.pid
+    if expected is not None and os.getppid() != expected:
         os._exit(1)  # the supervisor died before it could be watched
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
@@ -102,7 +107,7 @@ def _outcome(job: Job, connection: Connection) -> Outcome:
         raise
     except Exception as error:
         if _memory_ran_out(error):
-            return Answer("unknown", reason="out of memory")
+            return Answer("unknown", reason="out of memory", cause="memory")
         return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
@@ -224,10 +229,7 @@ def _decimal(values: np.ndarray) -> tuple[str, ...]:
 
 
 def _memory_ran_out(error: Exception) -> bool:
-    if isinstance(error, MemoryError):
-        return True
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
-    # torch reports a failed allocation on the CPU as a plain RuntimeError
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return allocation_failed(error)

@@ -11,6 +11,7 @@ import torch
 from lirpa_verify.errors import ModelError
 from lirpa_verify.load.recording import Recording, TensorSpec
 from lirpa_verify.load.replay import replay
+from lirpa_verify.memory import allocation_failed
 
 Box = Sequence[tuple[torch.Tensor, torch.Tensor]]  # lower and upper limits of every input
 
@@ -104,6 +105,8 @@ def _run(
     try:
         return [torch.from_numpy(numpy.array(value)) for value in session.run(outputs, feed)]
     except Exception as error:  # onnxruntime's errors share no public base class
+        if allocation_failed(error):
+            raise MemoryError(str(error)) from error
         if _replay(recording, inputs) is None:
             return None  # outside of what the network is defined for
         raise ModelError(f"model '{name}': onnxruntime cannot run it: {_first_line(error)}") from error

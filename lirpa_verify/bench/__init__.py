@@ -1,0 +1,1 @@
+"""Batch runs: whole suites of instances, unattended (`lirpa-bench`)."""
