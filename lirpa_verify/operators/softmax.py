@@ -48,7 +48,7 @@ class Softmax(Operator):
         return Interval(torch.sigmoid(least), torch.sigmoid(most))
 
     def default_slopes(self, *intervals: Interval) -> Slopes:
-        middle = ((intervals[0].lower + intervals[0].upper) / 2).detach().unsqueeze(1)
+        middle = ((intervals[0].lower + intervals[0].upper) / 2).unsqueeze(1)
         return Slopes(middle, middle)
 
     def slope_range(self, *intervals: Interval) -> tuple[Slopes, Slopes]:
