@@ -28,7 +28,7 @@ def make(kind: str) -> Perturbation:
     if kind == "box":
         return Box(x - numbers(*SHAPE, seed=1).abs(), x + numbers(*SHAPE, seed=2).abs())
     if kind == "linf":
-        return linf(x, 0.3, -1.0, 1.0)
+        return linf(x.clamp(-0.9, 0.9), 0.3, -1.0, 1.0)
     if kind in ("l1", "l2", "l3", "l1.5"):
         return ball(x, torch.tensor([0.5, 1.5], dtype=torch.float64), float(kind[1:]))
     if kind == "l0":

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.crown import LinearBound, with_negated
+from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.aten_nonlinear import RULES
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.lower import lower
 from lirpa_verify.graph.simplify import simplify_structure
+from lirpa_verify.library.decide import decide
 from lirpa_verify.library.live import OUTPUT, bind, floating_state, one_example, record_live
 from lirpa_verify.library.optimise import optimised_slopes
 from lirpa_verify.library.passes import (
@@ -25,10 +27,14 @@ from lirpa_verify.library.passes import (
     rows_forward,
     rows_from_nodes,
 )
+from lirpa_verify.load.recording import Recording
+from lirpa_verify.load.trim import trim
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.perturbations.base import Perturbation
 from lirpa_verify.perturbations.box import exact
 from lirpa_verify.perturbations.region import Region
+from lirpa_verify.strategy import Options
+from lirpa_verify.verdict import Result
 
 Method = Literal["ibp", "crown", "crown-ibp", "forward", "forward+crown", "alpha-crown"]
 INNER: dict[str, Inner] = {
@@ -127,6 +133,7 @@ class Bounded:
         self.function = function
         self._state = dict(state or {})
         self._live = record_live(function, [one_example(e) for e in examples], self.state())
+        self._trimmed: dict[str, Recording] = {}  # per node what leads to it
 
     def state(self) -> dict[str, Tensor]:
         """Parameters and floating buffers by name."""
@@ -240,6 +247,47 @@ class Bounded:
             -offset[:, n:],
         )
 
+    def verify(
+        self,
+        inputs: Inputs,
+        *,
+        labels: Tensor | None = None,
+        specification: Tensor | None = None,
+        parameters: Mapping[str, Perturbation] | None = None,
+        timeout: float = 60.0,
+        options: Options | None = None,
+    ) -> list[Result]:
+        """Whether a label, or a specification, holds on the whole perturbation, example by example.
+
+        The answers are the command line's: `unsat` if every margin (every ``<row, output>``) is certainly
+        above 0, rounding included; `sat` with a witness, run by torch in the module's precision, if one is 0
+        or less somewhere; else `unknown` or `timeout`. Boxes, with or without linear constraints, are split
+        as on the command line; other sets are bounded whole.
+
+        Args:
+            inputs: as for `bounds`.
+            labels: ``(batch,)`` classes whose margins over every other class must be positive.
+            specification: instead, ``(rows, outputs)`` or ``(batch, rows, outputs)``.
+            parameters: as for `bounds`.
+            timeout: seconds per example.
+            options: method, device and seed, as for `lirpa_verify.verify`.
+
+        Raises:
+            ValueError: neither labels nor a specification, or shapes that do not fit.
+        """
+        given = specification if labels is None else margin_rows(labels, self.shape_of(OUTPUT)[-1])
+        if given is None:
+            raise ValueError("verify needs labels or a specification")
+        with torch.no_grad():
+            region = self.region(inputs, parameters).to(torch.float64)
+            recording = self.bound_recording(tuple(parameters or ()), None, OUTPUT)
+            graph = simplify_structure(lower(recording, RULES)).map_tensors(lambda t: t.detach().cpu())
+            rows = given.double().cpu().expand(region.batch, -1, -1)
+        return [
+            decide(recording, graph, region.example(i), rows[i], Deadline.after(timeout), options or Options())
+            for i in range(region.batch)
+        ]
+
     def query(
         self,
         inputs: Inputs,
@@ -279,16 +327,21 @@ class Bounded:
         self, perturbed: Sequence[str] = (), values: Mapping[str, Tensor] | None = None, node: str = OUTPUT
     ) -> Graph:
         """The graph, in float64, of a node as a function of the inputs and the perturbed parameters."""
+        return simplify_structure(lower(self.bound_recording(perturbed, values, node), RULES))
+
+    def bound_recording(self, perturbed: Sequence[str], values: Mapping[str, Tensor] | None, node: str) -> Recording:
+        """What leads to a node, everything but the inputs and the perturbed parameters computed."""
         if node not in self._live.outputs:
             raise ValueError(f"there is no node {node!r}; there are {', '.join(self.nodes)}")
         state = {**self.state(), **(values or {})}
         first = self._live.n_inputs
-        present = {
-            first + i: state[name] for i, name in enumerate(self._live.state) if name not in perturbed
-        }
-        whole = self._live.recording
-        chosen = replace(whole, outputs=tuple(whole.outputs[i] for i in self._live.outputs[node]))
-        return simplify_structure(lower(bind(chosen, present), RULES))
+        present = {first + i: state[name] for i, name in enumerate(self._live.state) if name not in perturbed}
+        if node not in self._trimmed:
+            whole = self._live.recording
+            self._trimmed[node] = trim(
+                replace(whole, outputs=tuple(whole.outputs[i] for i in self._live.outputs[node]))
+            )
+        return bind(self._trimmed[node], present)
 
     def shape_of(self, node: str) -> tuple[int, ...]:
         """Of one example's value; several outputs are joined, flat."""

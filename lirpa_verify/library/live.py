@@ -41,9 +41,7 @@ class LiveRecording:
     outputs: dict[str, tuple[int, ...]]  # per name its places among the recording's outputs
 
 
-def record_live(
-    function: Callable[..., Any], examples: Sequence[Tensor], state: Mapping[str, Tensor]
-) -> LiveRecording:
+def record_live(function: Callable[..., Any], examples: Sequence[Tensor], state: Mapping[str, Tensor]) -> LiveRecording:
     """Runs the function once; parameters in `state` become inputs of the recording.
 
     Args:

@@ -14,7 +14,9 @@ from lirpa_verify.operators.base import Interval, Slopes
 from lirpa_verify.perturbations.region import Region
 
 
-def optimised_slopes(graph: Graph, rows: Tensor, region: Region, values: list[Interval], steps: int) -> dict[int, Slopes]:
+def optimised_slopes(
+    graph: Graph, rows: Tensor, region: Region, values: list[Interval], steps: int
+) -> dict[int, Slopes]:
     """Slopes that make the lower bounds of ``<rows, output>`` large, every row and example with its own.
 
     They are constants: bounds made with them have gradients with respect to everything but the slopes,

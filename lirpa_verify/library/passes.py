@@ -14,6 +14,9 @@ from torch import Tensor
 
 from lirpa_verify.bounds.crown import LinearBound, backward, one_hot_rows, push, with_negated
 from lirpa_verify.bounds.intermediate import undecided_entries
+from lirpa_verify.bounds.interval import interval_step
+from lirpa_verify.bounds.rounding import margin
+from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval, Linear, LinearForms, Slopes, pair
 from lirpa_verify.operators.constant import Constant, Input
@@ -23,7 +26,7 @@ Inner = Literal["ibp", "forward", "crown"]
 CHUNK_ENTRIES = 2**24  # of coefficients at the widest node in one backward pass
 
 
-def bound_nodes(graph: Graph, region: Region, method: Inner) -> list[Interval]:
+def bound_nodes(graph: Graph, region: Region, method: Inner, certain: bool = False) -> list[Interval]:
     """An interval of every node over the region.
 
     Interval arithmetic goes through all nodes. Where a nonlinear operator takes a node, its interval is
@@ -34,7 +37,8 @@ def bound_nodes(graph: Graph, region: Region, method: Inner) -> list[Interval]:
     Args:
         graph: the network.
         region: what the inputs may be.
-        method: how to tighten.
+        method: how to tighten; `forward` cannot be certain.
+        certain: whether intervals are widened by what rounding may have cost, as the verifier's are.
 
     Returns:
         One interval per node, ``(batch or 1, *node)``.
@@ -43,17 +47,15 @@ def bound_nodes(graph: Graph, region: Region, method: Inner) -> list[Interval]:
     forms = [input_forms(region)] if method == "forward" else []
     linear = linear_nodes(graph)
     for i, node in enumerate(graph.nodes[1:], start=1):
-        value = node.operator.interval(*(values[a] for a in node.arguments))
+        value = interval_step(node, values) if certain else node.operator.interval(*(values[a] for a in node.arguments))
         if method == "forward":
             forms.append(forms_step(graph, i, forms, values, region))
         wanted = i in graph.bounded and graph.depends_on_input[i]
         if wanted and not (region.is_box and graph.exact_interval[i]):
-            if linear[i] and not region.is_box:
-                value = tighten(graph, i, region, value, values)
+            if method == "crown" or (linear[i] and not region.is_box):
+                value = tighten(graph, i, region, value, values, certain)
             elif method == "forward":
                 value = narrowed(value, concretise(forms[i], region))
-            elif method == "crown":
-                value = tighten(graph, i, region, value, values)
         values.append(value)
     return values
 
@@ -72,7 +74,9 @@ def narrowed(a: Interval, b: Interval) -> Interval:
     return Interval(torch.maximum(a.lower, b.lower), torch.minimum(a.upper, b.upper))
 
 
-def tighten(graph: Graph, i: int, region: Region, value: Interval, values: list[Interval]) -> Interval:
+def tighten(
+    graph: Graph, i: int, region: Region, value: Interval, values: list[Interval], certain: bool = False
+) -> Interval:
     """Intersects the interval of node i with backward bounds of its entries that are undecided in some example."""
     index = undecided_entries(graph, i, value).any(0).nonzero().flatten()
     if len(index) == 0:
@@ -84,7 +88,11 @@ def tighten(graph: Graph, i: int, region: Region, value: Interval, values: list[
     found = []
     for part in index.split(room):
         rows = with_negated(one_hot_rows(part, shape, region.box.lower))
-        least = region_minimum(backward(graph, {i: rows}, dict(enumerate(values))), region)
+        if certain:
+            linear = backward(graph, {i: rows}, dict(enumerate(values)), sizes=sizes(graph, [*values, value]))
+            least = certain_minimum(linear, region)
+        else:
+            least = region_minimum(backward(graph, {i: rows}, dict(enumerate(values))), region)
         found.append(Interval(least[:, : len(part)], -least[:, len(part) :]))
     tight = Interval(torch.cat([f.lower for f in found], 1), torch.cat([f.upper for f in found], 1))
     lower = lower.index_copy(1, index, torch.maximum(lower[:, index], tight.lower))
@@ -95,6 +103,11 @@ def tighten(graph: Graph, i: int, region: Region, value: Interval, values: list[
 def region_minimum(linear: LinearBound, region: Region) -> Tensor:
     """The least value of linear functions of the input: (batch, rows)."""
     return region.minimum(linear.weight) + linear.offset
+
+
+def certain_minimum(linear: LinearBound, region: Region) -> Tensor:
+    """The same, less what rounding may have cost on the way."""
+    return region_minimum(linear, region) - margin(linear.magnitude(region.box))
 
 
 def rows_from_nodes(graph: Graph, rows: Tensor, region: Region, values: list[Interval]) -> Tensor:

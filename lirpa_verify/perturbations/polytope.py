@@ -59,9 +59,16 @@ class ConstrainedBox(Perturbation):
         return self._box
 
     def minimum(self, weight: Tensor) -> Tensor:
-        multipliers, _ = self.solutions(weight)
-        total = weight + torch.einsum("brc,bc...->br...", multipliers, self.matrix)
-        return Box(self.lower, self.upper).minimum(total) - (multipliers * self.limit.unsqueeze(1)).sum(2)
+        """The multipliers' value, which holds whatever the solver's rounding; its gradient is the Lagrangian's."""
+        multipliers, x = self.solutions(weight)
+        with torch.no_grad():
+            total = weight + torch.einsum("brc,bc...->br...", multipliers, self.matrix)
+            value = Box(self.lower, self.upper).minimum(total) - (multipliers * self.limit.unsqueeze(1)).sum(2)
+        lower, upper = self.lower.unsqueeze(1), self.upper.unsqueeze(1)
+        x = torch.where(x == lower, lower, torch.where(x == upper, upper, x))
+        excess = torch.einsum("bc...,br...->brc", self.matrix, x) - self.limit.unsqueeze(1)
+        lagrangian = (weight * x).flatten(2).sum(2) + (multipliers * excess).sum(2)
+        return value + (lagrangian - lagrangian.detach())
 
     def minimiser(self, weight: Tensor) -> Tensor:
         return self.solutions(weight)[1]
@@ -74,7 +81,8 @@ class ConstrainedBox(Perturbation):
         flat = weight.flatten(2).cpu().double().numpy()
         for b in range(self.shape[0]):
             program = LinearProgram(
-                *(t[b].flatten().cpu().double().numpy() for t in (self.lower, self.upper)),
+                self.lower[b].flatten().cpu().double().numpy(),
+                self.upper[b].flatten().cpu().double().numpy(),
                 self.matrix[b].flatten(1).cpu().double().numpy(),
                 self.limit[b].cpu().double().numpy(),
             )
@@ -104,7 +112,7 @@ class ConstrainedBox(Perturbation):
 
 
 class LinearProgram:
-    """``min w x`` with ``matrix x <= limit`` in a box, for one w after the other: each starts from the last solution."""
+    """``min w x`` with ``matrix x <= limit`` in a box, for one w after the other, each from the last solution."""
 
     def __init__(self, lower: np.ndarray, upper: np.ndarray, matrix: np.ndarray, limit: np.ndarray) -> None:
         import highspy  # only needed where there are constraints
@@ -130,6 +138,8 @@ class LinearProgram:
         self._highs.run()
         status = self._highs.getModelStatus()
         if status != self._optimal:
-            raise EmptySet(f"no point of the box satisfies the constraints (HiGHS: {self._highs.modelStatusToString(status)})")
+            raise EmptySet(
+                f"no point of the box satisfies the constraints (HiGHS: {self._highs.modelStatusToString(status)})"
+            )
         solution = self._highs.getSolution()
         return np.maximum(-np.asarray(solution.row_dual), 0), np.asarray(solution.col_value)

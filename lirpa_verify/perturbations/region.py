@@ -46,8 +46,7 @@ class Region:
         """``(batch, rows, inputs)`` to one ``(batch, rows, *input)`` per part."""
         pieces = weight.split(self.sizes, 2)
         return [
-            piece.reshape(*piece.shape[:2], *part.shape[1:])
-            for piece, part in zip(pieces, self.parts, strict=True)
+            piece.reshape(*piece.shape[:2], *part.shape[1:]) for piece, part in zip(pieces, self.parts, strict=True)
         ]
 
     def minimum(self, weight: Tensor) -> Tensor:

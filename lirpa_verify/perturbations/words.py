@@ -61,7 +61,7 @@ class Words(Perturbation):
         return self.replaced(chosen, which)
 
     def replaced(self, chosen: Tensor, which: Tensor) -> Tensor:
-        """Sentences with candidate ``which`` where ``chosen``, (batch, rows, length) each: (batch, rows, length, size)."""
+        """Sentences with candidate ``which`` where ``chosen``, (batch, rows, length) each."""
         rows = chosen.shape[1]
         centre = self.centre.unsqueeze(1).expand(-1, rows, -1, -1)
         if self.candidates.shape[2] == 0:
@@ -81,9 +81,7 @@ class Words(Perturbation):
         return self.replaced(chosen, which).transpose(0, 1)
 
 
-def words(
-    tokens: Tensor, embedding: Tensor, synonyms: Mapping[int, Sequence[int]], budget: int
-) -> Words:
+def words(tokens: Tensor, embedding: Tensor, synonyms: Mapping[int, Sequence[int]], budget: int) -> Words:
     """The embeddings of all sentences that differ from the given ones in at most `budget` words.
 
     Args:
@@ -113,5 +111,3 @@ def synonym_table(synonyms: Mapping[int, Sequence[int]], vocabulary: int) -> Ten
             raise ValueError(f"a synonym of word {word} is outside the vocabulary of {vocabulary} words")
         table[word, : len(others)] = torch.tensor(list(others), dtype=torch.int64)
     return table
-
-
