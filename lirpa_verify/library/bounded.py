@@ -80,6 +80,11 @@ class Query:
     values: list[Interval]
     shape: tuple[int, ...]  # of the bounded value, without the batch
 
+    @property
+    def logits(self) -> Interval:
+        """The interval of the flat output that the pass over all nodes found: ``(batch, outputs)``."""
+        return Interval(*(end.expand(self.region.batch, -1) for end in self.values[-1]))
+
     def rows(self, specification: Tensor | None) -> Tensor:
         """``(batch or 1, rows, outputs)``; every entry of the output where none are given."""
         like = self.region.box.lower
