@@ -9,7 +9,7 @@ this is how it is computed, in one sort.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +30,11 @@ class Words(Perturbation):
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.centre.shape)
+
+    def scaled(self, factor: float) -> Words:
+        """Every replacement only `factor` of the way to it: for training, where the radius grows from 0 to 1."""
+        there = self.centre.unsqueeze(2)
+        return replace(self, candidates=there + factor * (self.candidates - there))
 
     def box(self) -> Interval:
         if self.budget == 0 or self.candidates.shape[2] == 0:
