@@ -101,15 +101,16 @@ def tiny_imagenet(folder: Path) -> Images:
     place = {name: i for i, name in enumerate(names)}
     train = [(path, i) for name, i in place.items() for path in sorted((folder / "train" / name / "images").iterdir())]
     rows = [line.split("\t")[:2] for line in content(folder, "val/val_annotations.txt").decode().splitlines()]
+    labels = torch.tensor([place[label] for _, label in rows])
     return Images(
         (read([path for path, _ in train]), torch.tensor([i for _, i in train])),
-        (read([folder / "val" / "images" / name for name, _ in rows]), torch.tensor([place[label] for _, label in rows])),
+        (read([folder / "val" / "images" / name for name, _ in rows]), labels),
         len(names),
     )
 
 
 def downscaled(folder: Path) -> Images:
-    """The published ``train_data_batch_1`` to ``_10`` and ``val_data`` (pickled arrays: only from a source you trust)."""
+    """``train_data_batch_1`` to ``_10`` and ``val_data`` as published (pickled: only from a source you trust)."""
 
     def part(names: list[str]) -> tuple[Tensor, Tensor]:
         batches = [pickle.loads(content(folder, name)) for name in names]

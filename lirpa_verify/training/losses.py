@@ -5,9 +5,11 @@ bounded from above with a backward row of its own: as many rows as classes. Fuse
 section 3.3), the exponentials are replaced by chords over intervals of the differences, and their
 sum, one linear function of the logits, is bounded with a single row per example.
 
-For fixed intervals of the differences the fused bound is at most the one class by class whose
-differences are bounded backward and no lower than with chords of those same intervals: a chord ends
-on the curve, and the largest value of a sum is at most the sum of the largest values.
+Which of the two is smaller depends on the intervals under the chords. With the backward bounds of the
+differences themselves, the fused bound is at most the other: chords end on the curve, and the largest
+value of a sum is at most the sum of the largest values. With wider ones, such as those from interval
+arithmetic that training uses because they cost no row, each class loses what its chord does; with
+two classes the fused bound is then at least the other.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lirpa_verify.bounds.crown import with_negated
 from lirpa_verify.library.bounded import Bounded, Inputs, Query, margin_rows
 from lirpa_verify.library.passes import region_minimum, rows_backward, rows_from_nodes
 from lirpa_verify.operators.base import Interval
@@ -79,13 +80,6 @@ def fused_loss(query: Query, labels: Tensor, intervals: Interval | None = None) 
     linear = rows_backward(query.graph, -row.unsqueeze(1), query.values)
     largest = constant - region_minimum(linear, query.region).squeeze(1)
     return shift.squeeze(1) + torch.log(largest.clamp(min=torch.finfo(largest.dtype).tiny))
-
-
-def logit_intervals(query: Query) -> Interval:
-    """Backward intervals of the logits, two rows per class: (batch, classes)."""
-    rows = query.rows(None)
-    least = query.lower(with_negated(rows))
-    return Interval(least[:, : rows.shape[1]], -least[:, rows.shape[1] :])
 
 
 def robust_loss(

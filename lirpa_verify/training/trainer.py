@@ -160,7 +160,12 @@ def shuffled(x: Tensor, y: Tensor, size: int, seed: int = 0) -> Batches:
 def save(path: Path, task: Task, state: State) -> None:
     """Writes a checkpoint in one step: what is there is never half of one."""
     kept = {name: getattr(state, name) for name in ("epoch", "step", "radius", "running", "rows")}
-    content = {"module": task.module.state_dict(), "optimiser": state.optimiser.state_dict(), "state": kept, "random": torch.get_rng_state()}
+    content = {
+        "module": task.module.state_dict(),
+        "optimiser": state.optimiser.state_dict(),
+        "state": kept,
+        "random": torch.get_rng_state(),
+    }
     scratch = path.with_suffix(".part")
     torch.save(content, scratch)
     os.replace(scratch, path)
