@@ -1,4 +1,4 @@
-"""Time per bound on the same modules and perturbation: IBP, CROWN-IBP, CROWN, alpha-CROWN; CPU, and CUDA if there is one.
+"""Time per bound on the same modules and perturbation, on CPU, and on CUDA if there is one.
 
     PYTHONPATH=.:examples python benchmarks/bound_times.py
 

@@ -215,6 +215,16 @@ def test_linear_functions_enclose_the_values(kind, method):
     torch.testing.assert_close(extreme, bounded.bounds(set_, method).lower, atol=1e-9, rtol=0)
 
 
+def test_bounds_without_gradients_are_the_same():
+    bounded, set_ = Bounded(network(), torch.zeros(1, 3, 2, dtype=torch.float64)), make("l2")
+    for method in METHODS:
+        expected = bounded.bounds(set_, method)
+        with torch.no_grad():
+            found = bounded.bounds(set_, method)
+        assert not found.lower.requires_grad and expected.lower.requires_grad
+        torch.testing.assert_close(found.lower, expected.lower)
+
+
 def test_nodes_by_name():
     net = module("residual")
     bounded = Bounded(net, torch.zeros(1, 3, 2, dtype=torch.float64))

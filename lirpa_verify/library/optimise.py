@@ -47,10 +47,11 @@ def optimised_slopes(
         with torch.set_grad_enabled(step < steps):
             slopes = slopes_at(still, intervals, positions)
             bound = region_minimum(rows_backward(still, rows, list(intervals.values()), slopes), region)
+            total = bound.sum()
         best, kept = better(best, bound.detach(), kept, positions)
         if step == steps:
             break
-        gradients = torch.autograd.grad(bound.sum(), variables, allow_unused=True)
+        gradients = torch.autograd.grad(total, variables, allow_unused=True)
         ascend(variables, gradients, moments, step, FIRST_RATE * DECAY**step)
         with torch.no_grad():
             for variable in variables:
