@@ -14,7 +14,7 @@ from lirpa_verify.bounds.crown import LinearBound, with_negated
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.aten_nonlinear import RULES
 from lirpa_verify.graph.graph import Graph
-from lirpa_verify.graph.lower import lower
+from lirpa_verify.graph.lower import Rule, lower
 from lirpa_verify.graph.simplify import simplify_structure
 from lirpa_verify.library.decide import decide
 from lirpa_verify.library.live import OUTPUT, bind, floating_state, one_example, record_live
@@ -127,18 +127,26 @@ class Bounded:
         examples: one tensor per input, ``(any batch, *input)``; values only matter to the shapes.
         state: for functions that are not modules: tensors they use that are to have gradients or to be
             perturbed, by name. Everything else a function uses is a constant.
+        rules: how calls that the library does not know become operators, by the name of the ATen (or custom)
+            call without its overload; docs/operators.md shows how to write one.
 
     Raises:
         UnsupportedOperator: an operation without a bound rule, or control flow that depends on values.
     """
 
     def __init__(
-        self, function: Callable[..., Any], *examples: Tensor, state: Mapping[str, Tensor] | None = None
+        self,
+        function: Callable[..., Any],
+        *examples: Tensor,
+        state: Mapping[str, Tensor] | None = None,
+        rules: Mapping[str, Rule] | None = None,
     ) -> None:
         self.function = function
+        self._rules = {**RULES, **(rules or {})}
         self._state = dict(state or {})
         self._live = record_live(function, [one_example(e) for e in examples], self.state())
         self._trimmed: dict[str, Recording] = {}  # per node what leads to it
+        self.graph()  # an operation without a rule is refused here and not at the first bound
 
     def state(self) -> dict[str, Tensor]:
         """Parameters and floating buffers by name."""
@@ -285,8 +293,8 @@ class Bounded:
             raise ValueError("verify needs labels or a specification")
         with torch.no_grad():
             region = self.region(inputs, parameters).to(torch.float64)
-            recording = self.bound_recording(tuple(parameters or ()), None, OUTPUT)
-            graph = simplify_structure(lower(recording, RULES)).map_tensors(lambda t: t.detach().cpu())
+            recording = self._recording_of(tuple(parameters or ()), None, OUTPUT)
+            graph = simplify_structure(lower(recording, self._rules)).map_tensors(lambda t: t.detach().cpu())
             rows = given.double().cpu().expand(region.batch, -1, -1)
         return [
             decide(recording, graph, region.example(i), rows[i], Deadline.after(timeout), options or Options())
@@ -332,9 +340,9 @@ class Bounded:
         self, perturbed: Sequence[str] = (), values: Mapping[str, Tensor] | None = None, node: str = OUTPUT
     ) -> Graph:
         """The graph, in float64, of a node as a function of the inputs and the perturbed parameters."""
-        return simplify_structure(lower(self.bound_recording(perturbed, values, node), RULES))
+        return simplify_structure(lower(self._recording_of(perturbed, values, node), self._rules))
 
-    def bound_recording(self, perturbed: Sequence[str], values: Mapping[str, Tensor] | None, node: str) -> Recording:
+    def _recording_of(self, perturbed: Sequence[str], values: Mapping[str, Tensor] | None, node: str) -> Recording:
         """What leads to a node, everything but the inputs and the perturbed parameters computed."""
         if node not in self._live.outputs:
             raise ValueError(f"there is no node {node!r}; there are {', '.join(self.nodes)}")
