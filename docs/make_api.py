@@ -56,17 +56,12 @@ def signature(value: Any) -> str:
     except ValueError:
         return ""
     shown = [p.replace(annotation=inspect.Parameter.empty) for p in found.parameters.values() if p.name != "self"]
-    plain = [
-        p.replace(default=Shown(p.default)) if callable(p.default) and p.default is not p.empty else p for p in shown
-    ]
+    plain = [p.replace(default=Shown()) if inspect.isfunction(p.default) else p for p in shown]
     return str(found.replace(parameters=plain, return_annotation=inspect.Signature.empty))
 
 
 class Shown:
     """A default value that is a function: its address would differ from run to run."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
 
     def __repr__(self) -> str:
         return "<function>"

@@ -1,6 +1,6 @@
 """The data of the examples: small sets of this repository, and the usual ones from a folder that the user has.
 
-Images are ``(n, channels, height, width)`` float32 in [0, 1] before normalisation; labels int64.
+Images are ``(n, channels, height, width)`` bytes, of which `Images.floats` makes numbers in [0, 1]; labels int64.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ class Images:
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
     classes: int
+    white: int = 255  # the largest value of a pixel
+
+    def floats(self, pixels: Tensor) -> Tensor:
+        return pixels.float() / self.white
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -57,9 +61,9 @@ def digits() -> Images:
     with np.load(HERE / "digits.npz") as file:
         pixels, labels = file["images"], file["labels"]
     order = np.random.default_rng(0).permutation(len(labels))
-    x = torch.from_numpy(pixels[order]).float().unsqueeze(1) / 16
+    x = torch.from_numpy(pixels[order]).unsqueeze(1)
     y = torch.from_numpy(labels[order]).long()
-    return Images((x[:1400], y[:1400]), (x[1400:], y[1400:]), 10)
+    return Images((x[:1400], y[:1400]), (x[1400:], y[1400:]), 10, white=16)
 
 
 def mnist(folder: Path) -> Images:
@@ -155,8 +159,8 @@ def content(folder: Path, *names: str) -> bytes:
 
 
 def pixels(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).float() / 255
+    return torch.from_numpy(np.array(values, np.uint8))
 
 
 def classes(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).long()
+    return torch.from_numpy(np.array(values, np.int64))

@@ -37,9 +37,9 @@ def around_weights(module: nn.Module, radius: float) -> dict[str, Perturbation]:
 def train_network(data: Images, radius: float, epochs: int, seed: int) -> tuple[nn.Module, Bounded]:
     torch.manual_seed(seed)
     module = network(data)
-    bounded = Bounded(module, data.train[0][:1])
+    bounded = Bounded(module, data.floats(data.train[0][:1]))
     task = Task(
-        module, bounded, shuffled(*data.train, BATCH, seed), lambda x, r: x,
+        module, bounded, shuffled(*data.train, BATCH, seed, data.floats), lambda x, r: x,
         perturb_parameters=lambda r: around_weights(module, r),
     )  # fmt: skip
     steps = epochs * -(-len(data.train[1]) // BATCH)
@@ -52,7 +52,7 @@ def train_network(data: Images, radius: float, epochs: int, seed: int) -> tuple[
 @torch.no_grad()
 def worst_loss(bounded: Bounded, data: Images, radius: float) -> float:
     """Certified: the mean over test images of the largest loss over the weights."""
-    x, y = data.test
+    x, y = data.floats(data.test[0]), data.test[1]
     sets = around_weights(bounded.function, radius)
     parts = [robust_loss(bounded, a, b, "fused", parameters=sets) for a, b in zip(x.split(100), y.split(100))]
     return float(torch.cat(parts).mean())
@@ -65,10 +65,11 @@ def landscape(module: nn.Module, data: Images, reach: float, points: int, seed: 
     trained = {name: p.detach().clone() for name, p in module.named_parameters()}
     directions = [{name: random_direction(p, generator) for name, p in trained.items()} for _ in range(2)]
     steps = torch.linspace(-reach, reach, points)
+    x, y = data.floats(data.test[0]), data.test[1]
 
     def loss(a: Tensor, b: Tensor) -> float:
         moved = {name: p + a * directions[0][name] + b * directions[1][name] for name, p in trained.items()}
-        return float(cross_entropy(torch.func.functional_call(module, moved, (data.test[0],)), data.test[1]))
+        return float(cross_entropy(torch.func.functional_call(module, moved, (x,)), y))
 
     return torch.tensor([[loss(a, b) for b in steps] for a in steps])
 

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> list[tuple[bool, str, str]]:
     answers = []
     with torch.no_grad():
         for i in range(given.examples):
-            x, label = data.test[0][i : i + 1], data.test[1][i : i + 1]
+            x, label = data.floats(data.test[0][i : i + 1]), data.test[1][i : i + 1]
             box = linf(x, given.radius, 0, 1)
             certified = bool((task.bounded.margins(box, label, "crown") > 0).all())
             verdict = task.bounded.verify(box, labels=label, timeout=given.timeout)[0].verdict

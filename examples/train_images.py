@@ -37,8 +37,9 @@ def train_classifier(data: Images, settings: Settings, robust: bool, out: Path |
     """A classifier trained with bounds, or plainly."""
     torch.manual_seed(settings.seed)
     module = IMAGE_MODELS[settings.model](data.shape[0], data.shape[1], data.classes)
-    bounded = Bounded(module, data.train[0][:1])
-    task = Task(module, bounded, shuffled(*data.train, BATCH, settings.seed), lambda x, r: linf(x, r, 0, 1))
+    bounded = Bounded(module, data.floats(data.train[0][:1]))
+    batches = shuffled(*data.train, BATCH, settings.seed, data.floats)
+    task = Task(module, bounded, batches, lambda x, r: linf(x, r, 0, 1))
     steps = settings.epochs * -(-len(data.train[1]) // BATCH)
     radius = Smoothed(settings.radius if robust else 0.0, steps // 10, 6 * steps // 10)
     plan = Plan(
@@ -50,7 +51,7 @@ def train_classifier(data: Images, settings: Settings, robust: bool, out: Path |
 
 
 def accuracy(task: Task, data: Images, radius: float) -> Accuracy:
-    batches = list(zip(data.test[0].split(200), data.test[1].split(200), strict=True))
+    batches = ((data.floats(x), y) for x, y in zip(data.test[0].split(200), data.test[1].split(200), strict=True))
     return certified_accuracy(task.bounded, batches, lambda x: linf(x, radius, 0, 1), ("ibp", "crown-ibp", "crown"))
 
 

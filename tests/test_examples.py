@@ -23,7 +23,7 @@ def example(monkeypatch):
 def test_image_models(example, model):
     module = example("train_images")
     data = module.images("digits", None)
-    few = module.Images((data.train[0][:256], data.train[1][:256]), (data.test[0][:50], data.test[1][:50]), 10)
+    few = module.Images((data.train[0][:256], data.train[1][:256]), (data.test[0][:50], data.test[1][:50]), 10, 16)
     settings = module.Settings(model, epochs=8, radius=0.03, rate=5e-3)
     _, task = module.train_classifier(few, settings, robust=True)
     found = module.accuracy(task, few, settings.radius)
@@ -77,7 +77,7 @@ def test_mnist_and_cifar_folders(example, tmp_path):
         (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
     read = datasets.images("mnist", tmp_path)
     assert read.shape == (1, 28, 28)
-    torch.testing.assert_close(read.test[0][:, 0], torch.from_numpy(pixels).float() / 255)
+    torch.testing.assert_close(read.floats(read.test[0])[:, 0], torch.from_numpy(pixels).float() / 255)
     assert read.test[1].tolist() == labels.tolist()
     for name in [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]:
         rows = generator.integers(0, 10, (2, 3073), np.uint8)
@@ -101,7 +101,7 @@ def test_tiny_and_downscaled_imagenet_folders(example, tmp_path):
     (tmp_path / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn2\t0\t0\t62\t62\n")
     read = datasets.images("tiny-imagenet", tmp_path)
     assert read.train[0].shape == (2, 3, 64, 64) and read.train[1].tolist() == [0, 1] and read.test[1].tolist() == [1]
-    assert float(read.test[0].mean()) == pytest.approx(0.2, abs=0.01)
+    assert float(read.floats(read.test[0]).mean()) == pytest.approx(0.2, abs=0.01)
     batch = pickle.dumps({"data": np.zeros((2, 3 * 16 * 16), np.uint8), "labels": [1, 1000]})
     for name in [*(f"train_data_batch_{i}" for i in range(1, 11)), "val_data"]:
         (tmp_path / name).write_bytes(batch)

@@ -113,6 +113,19 @@ def test_functional_gradients_are_the_same():
         torch.testing.assert_close(functional[name], p.grad)
 
 
+@pytest.mark.slow
+def test_compiled_bounds_are_the_same():
+    module = net(nn.ReLU)
+    bounded, x = Bounded(module, torch.zeros(1, 3, dtype=torch.float64)), numbers(2, 3)
+    values = {name: p.detach() for name, p in module.named_parameters()}
+
+    def worst(x: Tensor, values: dict[str, Tensor]) -> Tensor:
+        return bounded.margins(linf(x, 0.1), torch.tensor([0, 1]), "ibp", values=values)
+
+    compiled = torch.compile(worst, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, values), worst(x, values))
+
+
 def test_bounds_follow_the_parameters():
     module, x = net(nn.ReLU), numbers(2, 3)
     bounded = Bounded(module, x)

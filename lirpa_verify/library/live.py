@@ -7,6 +7,7 @@ what is left is a recording of the module's inputs, and of the parameters that a
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -52,6 +53,10 @@ def record_live(function: Callable[..., Any], examples: Sequence[Tensor], state:
     Raises:
         UnsupportedOperator: random results, or control flow or shapes that depend on values.
     """
+    if isinstance(function, torch.nn.Module) and any(value.device.type != "cpu" for value in state.values()):
+        function = copy.deepcopy(function).cpu()  # other devices have fused operations that hide what they consist of
+        state = {name: value for name, value in floating_state(function).items() if name in state}
+        examples = [value.cpu() for value in examples]
     inputs = [value.detach().clone() for value in examples]
     names = [f"input_{i}" for i in range(len(inputs))]
     recorder = Recorder([*inputs, *state.values()], [*names, *state])
@@ -113,10 +118,12 @@ def bind(recording: Recording, values: Mapping[int, Tensor]) -> Recording:
     free = [i for i in range(len(recording.inputs)) if i not in values]
     number |= {-1 - old: -1 - new for new, old in enumerate(free)}
 
+    device = next((value.device for value in values.values()), torch.device("cpu"))
+
     def fetch(leaf: Any) -> Any:
         if isinstance(leaf, Ref):
             return known[leaf]
-        return recording.constants[leaf.index] if isinstance(leaf, Const) else leaf
+        return recording.constants[leaf.index].to(device) if isinstance(leaf, Const) else leaf
 
     def rename(leaf: Any) -> Any:
         if not isinstance(leaf, Ref):

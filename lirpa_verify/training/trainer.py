@@ -144,12 +144,22 @@ def bounded_module(task: Task) -> nn.Module:
     return task.bounded.function
 
 
-def shuffled(x: Tensor, y: Tensor, size: int, seed: int = 0) -> Batches:
-    """Batches of tensors in memory, in an order that depends on the seed and the epoch alone."""
+def shuffled(
+    x: Tensor, y: Tensor, size: int, seed: int = 0, prepare: Callable[[Tensor], Tensor] = lambda x: x
+) -> Batches:
+    """Batches of tensors in memory, in an order that depends on the seed and the epoch alone.
+
+    Args:
+        x: inputs, ``(examples, *input)``.
+        y: labels, ``(examples,)``.
+        size: of a batch.
+        seed: of the order.
+        prepare: what is done to the inputs of a batch (bytes to numbers, say).
+    """
 
     def batches(epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed * 100_003 + epoch))
-        return ((x[part], y[part]) for part in order.to(x.device).split(size))
+        return ((prepare(x[part]), y[part]) for part in order.to(x.device).split(size))
 
     return batches
 
