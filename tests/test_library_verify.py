@@ -15,6 +15,7 @@ from lirpa_verify.network import load_network
 from lirpa_verify.perturbations.ball import ball
 from lirpa_verify.perturbations.box import Box, linf
 from lirpa_verify.perturbations.polytope import ConstrainedBox
+from lirpa_verify.perturbations.words import Words, words
 from lirpa_verify.strategy import Options, verify
 
 
@@ -49,7 +50,7 @@ def test_verdicts_agree_with_points(kind):
                 y = net(x[0])[0]
                 torch.testing.assert_close(torch.from_numpy(result.witness.y), y.detach())
                 assert y[labels[i]] <= y[torch.arange(3) != labels[i]].max()
-            if set_.is_box or isinstance(set_, ConstrainedBox):
+            if set_.is_box or isinstance(set_, ConstrainedBox | Words):
                 assert result.verdict in ("sat", "unsat")  # a complete search over a few inputs
     assert len(set(seen)) > 1, seen
 
@@ -80,6 +81,23 @@ def test_a_ball_at_its_exact_radius():
     for radius, expected in ((distance - 1e-6, "unsat"), (distance + 1e-6, "sat")):
         assert bounded.verify(ball(x, radius), labels=label)[0].verdict == expected
     assert bounded.verify(ball(x, distance), labels=label)[0].verdict in ("sat", "unknown")  # too close for a proof
+
+
+def test_few_sentences_are_decided_one_by_one():
+    """A square is 1 at both words, which bounds over all between them cannot see."""
+    embedding = torch.tensor([[0.0], [1.0], [-1.0]], dtype=torch.float64)
+
+    class Squares(nn.Module):
+        def forward(self, x):
+            y = x[:, 0, 0] ** 2 + x[:, 1, 0] ** 2 + x[:, 2, 0] ** 2 - 1.5
+            return torch.stack([y, torch.zeros_like(y)], 1)
+
+    set_ = words(torch.tensor([[1, 1, 0]]), embedding, {1: [2], 0: [1, 2]}, 3)
+    bounded = Bounded(Squares(), torch.zeros(1, 3, 1, dtype=torch.float64))
+    assert len(set_.members(100)) == 2 * 2 * 3 and set_.members(11) is None
+    assert float(bounded.margins(set_, torch.tensor([0]), "alpha-crown")) < 0
+    result = bounded.verify(set_, labels=torch.tensor([0]))[0]
+    assert (result.verdict, result.reason) == ("unsat", "enumeration")
 
 
 def test_specifications_and_perturbed_parameters():

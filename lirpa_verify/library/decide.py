@@ -2,7 +2,8 @@
 
 Boxes, with linear constraints or not, go to the verifier as a property, as a file would. For other
 sets there is no search: points where the linearised margin is least are tried as witnesses, then
-CROWN and alpha-CROWN as proofs, in float64 and with rounding accounted for.
+CROWN and alpha-CROWN as proofs, in float64 and with rounding accounted for. Sentences that words make
+are tried one by one if that fails.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.crown import backward
+from lirpa_verify.bounds.rounding import margin
 from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
@@ -27,9 +29,10 @@ from lirpa_verify.load.replay import replay
 from lirpa_verify.network import Network
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.perturbations.ball import Ball
-from lirpa_verify.perturbations.box import Box
+from lirpa_verify.perturbations.box import Box, exact
 from lirpa_verify.perturbations.polytope import ConstrainedBox
 from lirpa_verify.perturbations.region import Region
+from lirpa_verify.perturbations.words import Words
 from lirpa_verify.perturbations.zonotope import Zonotope
 from lirpa_verify.strategy import Options, verify
 from lirpa_verify.verdict import Progress, Result, Witness
@@ -37,6 +40,7 @@ from vnnlib import Property
 
 ATTACK_ROUNDS, ATTACK_STARTS = 12, 16
 OPTIMISATION_STEPS = 50
+MOST_SENTENCES, SENTENCES_AT_ONCE = 20_000, 500
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ def decide(
     witness = attack(graph, region, rows, model, deadline, options.seed)
     if witness is not None:
         return Result("sat", witness, "attack")
-    return prove(graph, region, rows.unsqueeze(0), deadline)
+    result = prove(graph, region, rows.unsqueeze(0), deadline)
+    return prove_sentences(graph, region, rows, model) or result if result.verdict == "unknown" else result
 
 
 def ignore(progress: Progress) -> None:
@@ -108,6 +113,25 @@ def prove(graph: Graph, region: Region, rows: Tensor, deadline: Deadline) -> Res
         with torch.enable_grad():
             slopes = optimised_slopes(graph, rows, region, values, OPTIMISATION_STEPS)
     return Result("unknown", reason="alpha-CROWN bounds do not prove it, and sets that are no boxes are not split")
+
+
+@torch.no_grad()
+def prove_sentences(graph: Graph, region: Region, rows: Tensor, model: Replayed) -> Result | None:
+    """Every sentence on its own, where words are all that varies and sentences are not too many."""
+    if len(region.parts) != 1 or not isinstance(region.parts[0], Words):
+        return None
+    points = region.parts[0].members(MOST_SENTENCES)
+    if points is None:
+        return None
+    for part in points.split(SENTENCES_AT_ONCE):
+        lower, upper = bound_nodes(graph, Region((exact(part),)), "ibp", certain=True)[-1]
+        least = lower @ rows.clamp(min=0).T + upper @ rows.clamp(max=0).T
+        least = least - margin(torch.maximum(lower.abs(), upper.abs()) @ rows.abs().T)
+        open_ = ~(least > 0).all(1)
+        for x in part[open_].flatten(1):
+            witness = confirmed(model, rows, x)
+            return Result("sat", witness, "enumeration") if witness else Result("unknown", reason="too close to tell")
+    return Result("unsat", reason="enumeration")
 
 
 def attack(

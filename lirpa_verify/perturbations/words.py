@@ -8,6 +8,7 @@ this is how it is computed, in one sort.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -74,6 +75,20 @@ class Words(Perturbation):
         all_candidates = self.candidates.unsqueeze(1).expand(-1, rows, -1, -1, -1)
         index = which[..., None, None].expand(*which.shape, 1, centre.shape[3])
         return torch.where(chosen.unsqueeze(3), all_candidates.gather(3, index).squeeze(3), centre)
+
+    def members(self, most: int) -> Tensor | None:
+        """All points of one example's set, ``(points, length, size)``; None where they are more than `most`."""
+        counts = [1] + [0] * self.budget  # of sentences with so many words replaced
+        for options in self.present[0].sum(1).tolist():
+            counts = [count + (counts[k - 1] * options if k else 0) for k, count in enumerate(counts)]
+        if sum(counts) > most:
+            return None
+        points = [self.centre[0]]
+        for size in range(1, self.budget + 1):
+            for places in itertools.combinations(range(self.shape[1]), size):
+                for choice in itertools.product(*(self.candidates[0, t][self.present[0, t]] for t in places)):
+                    points.append(self.centre[0].index_copy(0, torch.tensor(places), torch.stack(choice)))
+        return torch.stack(points)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         batch, length = self.shape[:2]
