@@ -133,3 +133,41 @@ def test_bounds_follow_the_parameters():
         torch.testing.assert_close(bounded.bounds(x, "ibp").lower, module(x))
         with torch.no_grad():
             module[0].weight.mul_(1.5)
+
+
+def learnable(name: str):
+    """Functions whose parameters have values that look like something simpler, and those parameters."""
+    one = torch.tensor(1.0, dtype=torch.float64)
+    equal = numbers(1, 3, 3).repeat(2, 1, 1)
+    cases = {
+        "a product with equal matrices": (lambda x, p: (x.reshape(-1, 2, 1, 3) @ p).flatten(1), equal),
+        "the negative of an argument": (lambda x, p: torch.relu(x) + torch.relu(x * p), -one),
+        "a power": (lambda x, p: (x.abs() + 1) ** p, 2 * one),
+        "a gate with a rate": (lambda x, p: x * torch.sigmoid(p * x), one),
+        "a bias of zeros": (lambda x, p: torch.relu(x.reshape(-1, 2, 3) + p).flatten(1), torch.zeros(2, 3).double()),
+        "leaks": (lambda x, p: nn.functional.prelu(x, p), 0.25 * one.reshape(1)),
+    }
+    return cases[name]
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a product with equal matrices",
+        "the negative of an argument",
+        "a power",
+        "a gate with a rate",
+        "a bias of zeros",
+        "leaks",
+    ],
+)
+def test_parameters_are_not_taken_for_their_present_values(name, method):
+    function, value = learnable(name)
+    weight, x = value.clone().requires_grad_(), numbers(1, 6, seed=3)
+
+    def total(value: Tensor) -> Tensor:
+        return torch.cat(bounded.bounds(linf(x, 0.2), method, values={"p": value}), 1).sum()
+
+    bounded = Bounded(lambda x: function(x, weight), x, state={"p": weight})
+    assert torch.autograd.gradcheck(total, (weight,), atol=1e-5)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lirpa_verify.errors import UnsupportedOperator
 from lirpa_verify.graph.aten_moves import MOVING_RULES
-from lirpa_verify.graph.building import along_matrix, argument, broadcast, scaled, shape_of
+from lirpa_verify.graph.building import along_matrix, argument, broadcast, fixed, scaled, shape_of
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, as_float, operator_name
 from lirpa_verify.graph.varying_convolution import varying_convolution, with_bias
 from lirpa_verify.load.recording import Call
@@ -73,9 +73,10 @@ def dot(b: Builder, constant: Tensor, y: Symbol) -> Symbol:
 
 def shared_matrix(weight: Tensor) -> Tensor:
     """One matrix instead of a batch of equal ones (matmul expands constants)."""
-    if weight.dim() == 3 and bool((weight == weight[:1]).all()):
-        return weight[0]
-    return weight
+    if weight.dim() != 3:
+        return weight
+    one = weight.shape[0] == 1 or weight.stride(0) == 0
+    return weight[0] if one or (fixed(weight) and bool((weight == weight[:1]).all())) else weight
 
 
 def addmm(b: Builder, call: Call, args: list[Any]) -> Symbol:

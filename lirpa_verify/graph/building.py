@@ -19,6 +19,11 @@ from lirpa_verify.operators.rearrange import Expand, Permute, Sum
 from lirpa_verify.operators.relu import ReLU
 
 
+def fixed(value: Tensor) -> bool:
+    """Whether a rule may look at the values of a constant: not if it stands for a parameter that is being learned."""
+    return not value.requires_grad
+
+
 def shape_of(call: Call, item: int = 0) -> tuple[int, ...]:
     spec = call.outputs[item]
     assert spec is not None
