@@ -16,6 +16,7 @@ from lirpa_verify.perturbations.ball import ball
 from lirpa_verify.perturbations.box import Box, linf
 from lirpa_verify.perturbations.polytope import ConstrainedBox
 from lirpa_verify.perturbations.words import Words, words
+from lirpa_verify.perturbations.zonotope import Zonotope
 from lirpa_verify.strategy import Options, verify
 
 
@@ -50,7 +51,7 @@ def test_verdicts_agree_with_points(kind):
                 y = net(x[0])[0]
                 torch.testing.assert_close(torch.from_numpy(result.witness.y), y.detach())
                 assert y[labels[i]] <= y[torch.arange(3) != labels[i]].max()
-            if set_.is_box or isinstance(set_, ConstrainedBox | Words):
+            if set_.is_box or isinstance(set_, ConstrainedBox | Words | Zonotope):
                 assert result.verdict in ("sat", "unsat")  # a complete search over a few inputs
     assert len(set(seen)) > 1, seen
 
@@ -142,3 +143,20 @@ def test_exported_files_have_the_same_answer(tmp_path):
     assert {"sat", "unsat"} <= set(verdicts)
     with pytest.raises(ValueError, match="boxes"):
         export_instance(net, ball(x[:1], 0.1), 0, tmp_path / "net.onnx", tmp_path / "no.vnnlib")
+
+
+def test_zonotopes_among_other_inputs():
+    """x0 + x1 is constant on the diagonal, however far it reaches, and y shifts it."""
+
+    def total(x, y):
+        s = x.sum(1) + y[:, 0]
+        return torch.stack([s, torch.zeros_like(s)], 1)
+
+    x, y = torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    diagonal = Zonotope(x, torch.tensor([[[5.0, -5.0]]], dtype=torch.float64))
+    bounded, label = Bounded(total, x, y), torch.tensor([0])
+    assert bounded.verify([diagonal, linf(y, 0.9)], labels=label)[0].verdict == "unsat"
+    assert bounded.verify([diagonal, y], labels=label)[0].verdict == "unsat"
+    broken = bounded.verify([diagonal, linf(y, 1.1)], labels=label)[0]
+    assert broken.verdict == "sat" and broken.witness.x.shape == (3,)
+    assert sum(broken.witness.x) <= 0

@@ -274,8 +274,8 @@ class Bounded:
 
         The answers are the command line's: `unsat` if every margin (every ``<row, output>``) is certainly
         above 0, rounding included; `sat` with a witness, run by torch in the module's precision, if one is 0
-        or less somewhere; else `unknown` or `timeout`. Boxes, with or without linear constraints, are split
-        as on the command line; word substitutions are tried one by one where there are at most 20,000; other
+        or less somewhere; else `unknown` or `timeout`. Boxes, with or without linear constraints, and zonotopes are
+        split as on the command line; word substitutions are tried one by one where there are at most 20,000; other
         sets are bounded whole.
 
         Args:

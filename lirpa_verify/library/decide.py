@@ -1,14 +1,14 @@
 """Verdicts about modules: does any input of a perturbation break a margin?
 
-Boxes, with linear constraints or not, go to the verifier as a property, as a file would. For other
-sets there is no search: points where the linearised margin is least are tried as witnesses, then
-CROWN and alpha-CROWN as proofs, in float64 and with rounding accounted for. Sentences that words make
-are tried one by one if that fails.
+Boxes, with linear constraints or not, go to the verifier as a property, as a file would, and so do
+zonotopes, by the coefficients of their generators. For other sets there is no search: points where the
+linearised margin is least are tried as witnesses, then CROWN and alpha-CROWN as proofs, in float64 and
+with rounding accounted for. Sentences that words make are tried one by one if that fails.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.simplify import simplify
+from lirpa_verify.library.generators import Coefficients, OfCoefficients
 from lirpa_verify.library.optimise import optimised_slopes
 from lirpa_verify.library.passes import bound_nodes, certain_minimum
 from lirpa_verify.load.recording import Recording
@@ -83,6 +84,8 @@ def decide(
     if all(part.is_box or isinstance(part, ConstrainedBox) for part in region.parts):
         network = Network(Path("module"), recording, simplify(graph))
         return verify(network, property_of(region, rows), deadline, options, ignore, model)
+    if all(part.is_box or isinstance(part, Zonotope) for part in region.parts):
+        return decide_coefficients(recording, graph, Coefficients.of(region), rows, deadline, options)
     if any(isinstance(part, ConstrainedBox) for part in region.parts):
         return Result("unknown", reason="linear constraints together with a set that is no box")
     witness = attack(graph, region, rows, model, deadline, options.seed)
@@ -90,6 +93,19 @@ def decide(
         return Result("sat", witness, "attack")
     result = prove(graph, region, rows.unsqueeze(0), deadline)
     return prove_sentences(graph, region, rows, model) or result if result.verdict == "unknown" else result
+
+
+def decide_coefficients(
+    recording: Recording, graph: Graph, over: Coefficients, rows: Tensor, deadline: Deadline, options: Options
+) -> Result:
+    """The same for boxes and zonotopes, as a property of the generators' coefficients."""
+    model = Replayed(recording)
+    network = Network(Path("module"), recording, simplify(over.graph(graph)))
+    result = verify(network, property_of(over.region, rows), deadline, options, ignore, OfCoefficients(model, over))
+    if result.witness is None:
+        return result
+    x = over.points(result.witness.x).astype(model.dtype)
+    return replace(result, witness=Witness(x, result.witness.y))
 
 
 def ignore(progress: Progress) -> None:
