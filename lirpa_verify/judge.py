@@ -9,7 +9,7 @@ from torch import Tensor
 from lirpa_verify.network import Network
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Witness
-from lirpa_verify.witness import Replayer, confirm
+from lirpa_verify.witness import Model, Replayer, confirm
 from vnnlib import Property
 
 CANDIDATES = 8  # how many points of a batch are replayed
@@ -17,12 +17,12 @@ CANDIDATES = 8  # how many points of a batch are replayed
 
 @dataclass
 class Judge:
-    """Replays candidates with onnxruntime; the session is made for the first one."""
+    """Replays candidates, unless another model is given with onnxruntime: that session is made for the first one."""
 
     network: Network
     prop: Property
     problem: Problem
-    replayer: Replayer | None = None
+    replayer: Model | None = None
 
     def __call__(self, points: Tensor) -> Witness | None:
         """The first of the points ``(points, varying inputs)`` that violates the property on the original model."""

@@ -28,6 +28,7 @@ from lirpa_verify.search.single_pass import single_pass
 from lirpa_verify.search.specification import Problem, make_problem
 from lirpa_verify.search.split_activations import split_activations
 from lirpa_verify.verdict import Progress, Result
+from lirpa_verify.witness import Model
 from vnnlib import Property
 
 ATTACK_SHARE = 0.1  # of the time a proof takes goes to the attack that runs beside it
@@ -60,7 +61,14 @@ class Interlude:
         return None if witness is None else Result("sat", witness, "attack")
 
 
-def verify(network: Network, prop: Property, deadline: Deadline, options: Options, report: Report) -> Result:
+def verify(
+    network: Network,
+    prop: Property,
+    deadline: Deadline,
+    options: Options,
+    report: Report,
+    model: Model | None = None,
+) -> Result:
     """Decides whether the network can violate the property.
 
     Args:
@@ -69,6 +77,7 @@ def verify(network: Network, prop: Property, deadline: Deadline, options: Option
         deadline: an answer is returned before it.
         options: method, device and seed.
         report: takes news for the user.
+        model: what confirms witnesses; without one, onnxruntime on the network's file.
 
     Raises:
         PropertyMismatch: numbers of inputs or outputs differ.
@@ -78,7 +87,7 @@ def verify(network: Network, prop: Property, deadline: Deadline, options: Option
         return Result("unsat", reason="the property is contradictory: no point can satisfy it")
     device = pick_device(options.device)
     problem, graph = prepare(network, prop)
-    judge = Judge(network, prop, problem)
+    judge = Judge(network, prop, problem, model)
     generator = torch.Generator().manual_seed(options.seed)
     attack = Attack(
         with_soft_steps(graph.to(torch.float32, device)), problem.to(torch.float32, device), judge, generator

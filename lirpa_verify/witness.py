@@ -10,7 +10,7 @@ import gzip
 import math
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,6 +27,17 @@ _ELEMENT_TYPES = {
     "tensor(int32)": np.int32,
 }
 _GZIP_MAGIC = b"\x1f\x8b"
+
+
+class Model(Protocol):
+    """What a witness is confirmed with."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type of the inputs."""
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Flat outputs at a flat input."""
 
 
 class Replayer:
@@ -87,7 +98,7 @@ def replay(model_path: str | Path, x: np.ndarray) -> np.ndarray:
     return Replayer(model_path)(x)
 
 
-def confirm(replayer: Replayer, property: Property, x: np.ndarray) -> Witness | None:
+def confirm(replayer: Model, property: Property, x: np.ndarray) -> Witness | None:
     """The witness at `x` (moved into the nearest input box), or None if the property fails there.
 
     Boxes are rounded to the network's element type, to nearest: the point that a checker reads is
@@ -140,7 +151,7 @@ def _clip_inwards(x: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.nda
     return np.where(low <= high, np.clip(x, low, np.maximum(low, high)), x)
 
 
-def _check(replayer: Replayer, property: Property, x: np.ndarray) -> Witness | None:
+def _check(replayer: Model, property: Property, x: np.ndarray) -> Witness | None:
     y = replayer(x)
     if y.size != property.n_outputs:
         return None

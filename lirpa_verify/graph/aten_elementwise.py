@@ -13,6 +13,7 @@ from lirpa_verify.graph.building import (
     argument,
     broadcast,
     combined,
+    fixed,
     nonlinear,
     operand,
     product,
@@ -70,7 +71,8 @@ def rectify(b: Builder, call: Call, args: list[Any]) -> Symbol:
     if isinstance(node.operator, Scale) and node.operator.shift is None and node.operator.factor is not None:
         source = node.arguments[0]
         known = [i for i, n in enumerate(b.nodes) if n.operator == ReLU() and n.arguments == (source,)]
-        if known and bool((node.operator.factor == -1).all()) and x.shape == b.nodes[source].shape:
+        factor = node.operator.factor
+        if known and fixed(factor) and bool((factor == -1).all()) and x.shape == b.nodes[source].shape:
             return combined(b, Symbol(known[0], x.shape), Symbol(source, x.shape), -1.0)
     return relu(b, x)
 
@@ -146,8 +148,8 @@ def remainder(b: Builder, call: Call, args: list[Any]) -> Symbol:
 def raise_to(b: Builder, call: Call, args: list[Any]) -> Symbol:
     base, exponent, shape = args[0], args[1], shape_of(call)
     if isinstance(base, Symbol) and not isinstance(exponent, Symbol):
-        values = as_float(exponent).unique()
-        if len(values) == 1:
+        values = as_float(exponent)
+        if fixed(values) and len(values := values.unique()) == 1:
             return constant_power(b, broadcast(b, base, shape), float(values[0]))
     if isinstance(base, Symbol):
         logarithm = nonlinear(b, Logarithm(), [broadcast(b, base, shape)])

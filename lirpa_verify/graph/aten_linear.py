@@ -10,8 +10,9 @@ from torch import Tensor
 
 from lirpa_verify.errors import UnsupportedOperator
 from lirpa_verify.graph.aten_moves import MOVING_RULES
-from lirpa_verify.graph.building import along_matrix, argument, broadcast, scaled, shape_of
+from lirpa_verify.graph.building import along_matrix, argument, broadcast, fixed, scaled, shape_of
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, as_float, operator_name
+from lirpa_verify.graph.varying_convolution import varying_convolution, with_bias
 from lirpa_verify.load.recording import Call
 from lirpa_verify.operators.arithmetic import Combine, Scale
 from lirpa_verify.operators.convolution import Convolution
@@ -72,9 +73,10 @@ def dot(b: Builder, constant: Tensor, y: Symbol) -> Symbol:
 
 def shared_matrix(weight: Tensor) -> Tensor:
     """One matrix instead of a batch of equal ones (matmul expands constants)."""
-    if weight.dim() == 3 and bool((weight == weight[:1]).all()):
-        return weight[0]
-    return weight
+    if weight.dim() != 3:
+        return weight
+    one = weight.shape[0] == 1 or weight.stride(0) == 0
+    return weight[0] if one or (fixed(weight) and bool((weight == weight[:1]).all())) else weight
 
 
 def addmm(b: Builder, call: Call, args: list[Any]) -> Symbol:
@@ -90,8 +92,13 @@ def addmm(b: Builder, call: Call, args: list[Any]) -> Symbol:
 
 def convolution(b: Builder, call: Call, args: list[Any]) -> Symbol:
     x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = args
-    if not isinstance(x, Symbol) or isinstance(weight, Symbol) or isinstance(bias, Symbol):
-        raise UnsupportedOperator(call.op, call.label, "the kernel of a convolution depends on the input")
+    if isinstance(bias, Symbol):
+        return with_bias(b, convolution(b, call, [x, weight, None, *args[3:]]), bias)
+    if isinstance(weight, Symbol):
+        if transposed:
+            raise UnsupportedOperator(call.op, call.label, "a transposed convolution whose kernel depends on the input")
+        y = varying_convolution(b, b.symbol(x), weight, stride, padding, dilation, groups, shape_of(call))
+        return y if bias is None else scaled(b, y, None, bias.reshape(-1, *[1] * (len(y.shape) - 2)))
     operator = Convolution(
         weight, bias, tuple(stride), tuple(padding), tuple(dilation), transposed, tuple(output_padding), groups, x.shape
     )

@@ -20,6 +20,11 @@ from lirpa_verify.operators.relu import ReLU
 from lirpa_verify.operators.standardise import Standardise
 
 
+def fixed(value: Tensor) -> bool:
+    """Whether a rule may look at the values of a constant: not if it stands for a parameter that is being learned."""
+    return not value.requires_grad
+
+
 def shape_of(call: Call, item: int = 0) -> tuple[int, ...]:
     spec = call.outputs[item]
     assert spec is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from lirpa_verify.graph.building import nonlinear, scaled, standardised
+from lirpa_verify.graph.building import fixed, nonlinear, scaled, standardised
 from lirpa_verify.graph.lower import Builder, Symbol
 from lirpa_verify.operators.absolute import Absolute
 from lirpa_verify.operators.arithmetic import Combine, Scale
@@ -34,7 +34,7 @@ def affine(b: Builder, node: int) -> Affine:
     """A node as a function of the node below all scalings by numbers."""
     factor, shift = 1.0, 0.0
     while isinstance(operator := b.nodes[node].operator, Scale):
-        numbers = [default if t is None else float(t) if t.numel() == 1 else None
+        numbers = [default if t is None else float(t) if t.numel() == 1 and fixed(t) else None
                    for t, default in ((operator.factor, 1.0), (operator.shift, 0.0))]  # fmt: skip
         if numbers[0] is None or numbers[1] is None:
             break

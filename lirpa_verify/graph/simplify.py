@@ -27,6 +27,18 @@ from lirpa_verify.operators.sparse_dense import SPARSE_DENSITY, SPARSE_SIZE, Spa
 Rule = Callable[[Node, tuple[Node, ...], tuple[bool, ...]], "Node | None"]
 
 
+def simplify_structure(graph: Graph) -> Graph:
+    """The same function with constants folded and rearrangements merged.
+
+    What is merged does not depend on the values of constants, so that gradients with respect to them are right.
+    """
+    while True:
+        rewritten = rewrite_once(graph, STRUCTURAL_RULES) or bypass_identities(graph)
+        if rewritten is None:
+            return graph
+        graph = rewritten
+
+
 def simplify(graph: Graph) -> Graph:
     """The same function with constants folded and neighbouring linear operators merged."""
     while True:
@@ -220,6 +232,8 @@ def drop_permute(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) ->
         return replace(node, operator=Permute(tuple(inner[d] for d in order)), arguments=below[0].arguments)
     return None
 
+
+STRUCTURAL_RULES: tuple[Rule, ...] = (fold_constants, merge_reshapes, plain_gather, merge_gathers, drop_permute)
 
 RULES: tuple[Rule, ...] = (
     fold_constants,

@@ -29,10 +29,10 @@ def record(
     with recording_context(), ExitStack() as stack:
         if isinstance(function, torch.nn.Module):
             stack.enter_context(evaluation_mode(function))
-            stack.enter_context(_module_labels(function, recorder))
+            stack.enter_context(module_labels(function, recorder))
         with NoEscape(recorder), recorder:
             result = function(*inputs)
-        return recorder.finish(list(_output_tensors(result)))
+        return recorder.finish(list(output_tensors(result)))
 
 
 @contextmanager
@@ -92,7 +92,7 @@ class NoEscape(TorchFunctionMode):
 
 
 @contextmanager
-def _module_labels(root: torch.nn.Module, recorder: Recorder) -> Iterator[None]:
+def module_labels(root: torch.nn.Module, recorder: Recorder) -> Iterator[None]:
     """Keep `recorder.label` at the qualified name of the module that runs (for fx graphs: the name of the node)."""
     stack: list[str] = []
     handles = []
@@ -117,14 +117,14 @@ def _module_labels(root: torch.nn.Module, recorder: Recorder) -> Iterator[None]:
             handle.remove()
 
 
-def _output_tensors(result: Any) -> Iterator[torch.Tensor]:
+def output_tensors(result: Any) -> Iterator[torch.Tensor]:
     if isinstance(result, torch.Tensor):
         yield result
     elif isinstance(result, Mapping):
         for value in result.values():
-            yield from _output_tensors(value)
+            yield from output_tensors(value)
     elif isinstance(result, (tuple, list)):
         for value in result:
-            yield from _output_tensors(value)
+            yield from output_tensors(value)
     elif result is not None:
         raise UnsupportedOperator("output", "", f"the function returns a {type(result).__name__}, not a tensor")

@@ -141,15 +141,19 @@ class Recorder(TorchDispatchMode):
         outputs: Sequence[torch.Tensor],
         meta: Mapping[str, str] | None = None,
         names: Sequence[str] | None = None,
+        inner: Sequence[tuple[Ref | Const, TensorSpec]] = (),
     ) -> Recording:
-        """The recording that leads to `outputs`."""
+        """The recording that leads to `outputs`, followed by values that were met on the way (`inner`)."""
         names = names or [f"output_{i}" for i in range(len(outputs))]
         recording = Recording(
             inputs=self._inputs,
-            outputs=tuple(self.value_of(value) for value in outputs),
+            outputs=(*(self.value_of(value) for value in outputs), *(reference for reference, _ in inner)),
             calls=tuple(self._calls),
             constants=tuple(self._constants),
-            output_specs=tuple(spec(value, name) for value, name in zip(outputs, names, strict=True)),
+            output_specs=(
+                *(spec(value, name) for value, name in zip(outputs, names, strict=True)),
+                *(described for _, described in inner),
+            ),
             meta=dict(meta or {}),
         )
         return trim(recording)

@@ -34,7 +34,7 @@ class Curved(Univariate):
     def default_slopes(self, *intervals: Interval) -> Slopes:
         """The tangent at the middle encloses the least area."""
         lower, upper = self.domain(intervals[0])
-        middle = ((lower + upper) / 2).detach().unsqueeze(1)
+        middle = ((lower + upper) / 2).unsqueeze(1)
         return Slopes(middle, middle[:, :0])
 
     def slope_range(self, *intervals: Interval) -> tuple[Slopes, Slopes]:

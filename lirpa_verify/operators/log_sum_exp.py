@@ -26,7 +26,7 @@ class LogSumExp(Operator):
         return Interval(*(torch.logsumexp(end, -1) for end in arguments[0]))
 
     def default_slopes(self, *intervals: Interval) -> Slopes:
-        middle = ((intervals[0].lower + intervals[0].upper) / 2).detach().unsqueeze(1)
+        middle = ((intervals[0].lower + intervals[0].upper) / 2).unsqueeze(1)
         return Slopes(middle, middle)
 
     def slope_range(self, *intervals: Interval) -> tuple[Slopes, Slopes]:

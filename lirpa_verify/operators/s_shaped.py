@@ -35,22 +35,28 @@ class SShaped(Univariate):
         x = self.inverse_derivative(slope)
         return (-x if below == self.convex_left else x,)
 
-    @torch.no_grad()
     def envelope_slope(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Slope at the middle of the envelope that follows f on the left and is straight towards `upper`."""
         middle = (lower + upper) / 2
-        tangent = self.derivative(middle)
+        d = self.leaves_curve(lower, upper)
+        d = torch.where(d == lower, lower, d)  # a tangent's slope does not change with where it touches, to first order
+        width = upper - d
+        slope = (self.forward(upper) - self.forward(d)) / torch.where(width > 0, width, 1)
+        return torch.where((upper <= 0) | (middle <= d) | (width <= 0), self.derivative(middle), slope)
+
+    @torch.no_grad()
+    def leaves_curve(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Where that envelope goes over from f to the line towards `upper`."""
         at_upper = self.forward(upper)
-        d = torch.maximum(torch.minimum(-upper / 2, middle), lower)
-        for step in range(STEPS + 1):
+        d = torch.maximum(torch.minimum(-upper / 2, (lower + upper) / 2), lower)
+        for _ in range(STEPS):
             width = upper - d
             slope = (at_upper - self.forward(d)) / torch.where(width > 0, width, 1)
-            if step < STEPS:
-                d = torch.maximum(torch.minimum(-self.inverse_derivative(slope), upper), lower)
-        return torch.where((upper <= 0) | (middle <= d) | (width <= 0), tangent, slope)
+            d = torch.maximum(torch.minimum(-self.inverse_derivative(slope), upper), lower)
+        return d
 
     def default_slopes(self, *intervals: Interval) -> Slopes:
-        lower, upper = self.domain(Interval(intervals[0].lower.detach(), intervals[0].upper.detach()))
+        lower, upper = self.domain(intervals[0])
         # By symmetry the other envelope is this one of the mirrored interval.
         here, mirrored = (
             self.envelope_slope(lower, upper).unsqueeze(1),

@@ -145,7 +145,7 @@ class Threshold(Jump):
         crossing = self.undecided(interval, 0)
         ends = self.forward(lower), self.forward(upper)
         slope = self.chord_slope(lower, upper, (lower > self.threshold).to(lower.dtype))
-        middle, best = (lower + upper) / 2, None
+        middle, chosen, best = (lower + upper) / 2, slope, None
         for run, rise in ((upper - lower, None), (upper - self.threshold, ends[1] - corner),
                           (self.threshold - lower, corner - ends[0])):  # fmt: skip
             tried = slope if rise is None else torch.where(crossing, rise / torch.where(crossing, run, 1), slope)

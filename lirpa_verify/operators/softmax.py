@@ -70,7 +70,7 @@ class Softmax(Operator):
         return wide if self.kept is None else wide & self.kept
 
     def default_slopes(self, *intervals: Interval) -> Slopes:
-        middle = ((intervals[0].lower + intervals[0].upper) / 2).detach().unsqueeze(1)
+        middle = ((intervals[0].lower + intervals[0].upper) / 2).unsqueeze(1)
         return Slopes(middle, middle)
 
     def slope_range(self, *intervals: Interval) -> tuple[Slopes, Slopes]:

@@ -120,12 +120,26 @@ class Univariate(Operator):
         # Only the slope may have a gradient: that of the offset is -x.
         return best - (slope - slope.detach()) * x if slope.requires_grad else best
 
-    @torch.no_grad()
     def least_area_slope(self, interval: Interval, below: bool) -> Tensor:
         """Slope of the envelope's tangent at the middle of the interval.
 
         Where the tangent of f there does not support it, the middle lies under a straight part of
-        the envelope, from `left` to `right`: chords and the points that touch below them converge to it.
+        the envelope, from `left` to `right`, each an end of the interval or a point where the line is
+        tangent to f; moving such a point does not change the line's slope, to first order.
+        """
+        supports, left, right, slope = self.envelope(Interval(interval.lower.detach(), interval.upper.detach()), below)
+        lower, upper = interval
+        if not (lower.requires_grad or upper.requires_grad):
+            return slope
+        left, right = torch.where(left == lower, lower, left), torch.where(right == upper, upper, right)
+        tangent = self.derivative((lower + upper) / 2)
+        return torch.where(supports, tangent, self.chord_slope(left, right, tangent))
+
+    @torch.no_grad()
+    def envelope(self, interval: Interval, below: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Whether f's tangent at the middle supports f, else where the line over the middle begins and ends; its slope.
+
+        Chords and the points that touch below them converge to the line.
         """
         lower, upper = interval
         middle = (lower + upper) / 2
@@ -140,7 +154,7 @@ class Univariate(Operator):
             slope = self.chord_slope(left, right, tangent)
             if step < ENVELOPE_STEPS - 1:
                 x, _ = self.touching(slope, interval, below, self.nearly_stationary(slope, interval, below))
-        return torch.where(supports, tangent, slope)
+        return supports, left, right, torch.where(supports, tangent, slope)
 
     def chord_slope(self, left: Tensor, right: Tensor, otherwise: Tensor) -> Tensor:
         """(f(right) - f(left)) / (right - left), `otherwise` where they coincide."""
@@ -149,7 +163,7 @@ class Univariate(Operator):
         return torch.where(apart, (self.forward(right) - self.forward(left)) / torch.where(apart, width, 1), otherwise)
 
     def default_slopes(self, *intervals: Interval) -> Slopes:
-        interval = self.domain(Interval(intervals[0].lower.detach(), intervals[0].upper.detach()))
+        interval = self.domain(intervals[0])
         return Slopes(
             self.least_area_slope(interval, below=True).unsqueeze(1),
             self.least_area_slope(interval, below=False).unsqueeze(1),

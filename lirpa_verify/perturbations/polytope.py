@@ -1,0 +1,145 @@
+"""A box with linear constraints.
+
+By duality the least value of ``w x`` over ``A x <= b`` in a box is the largest, over multipliers
+>= 0, of ``min (w + multipliers A) x - multipliers b`` over the box alone. Any multipliers give a
+value that holds; those of the linear program's solution give the exact one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lirpa_verify.operators.base import Interval
+from lirpa_verify.perturbations.base import EmptySet, Perturbation, entries, uniform
+from lirpa_verify.perturbations.box import Box
+
+WALKS = 20  # hit-and-run steps of a sample
+
+
+@dataclass(frozen=True)
+class ConstrainedBox(Perturbation):
+    """``lower <= x <= upper`` and ``matrix x <= limit``.
+
+    Raises:
+        EmptySet: when it is first bounded, if no point satisfies everything.
+    """
+
+    lower: Tensor  # (batch, *input)
+    upper: Tensor  # (batch, *input)
+    matrix: Tensor  # (batch, constraints, *input)
+    limit: Tensor  # (batch, constraints)
+
+    def __post_init__(self) -> None:
+        expected = (self.lower.shape[0], *self.limit.shape[1:2], *self.lower.shape[1:])
+        if self.lower.shape != self.upper.shape or self.matrix.shape != expected or self.limit.dim() != 2:
+            raise ValueError(
+                f"a constrained box with ends {tuple(self.lower.shape)} and {tuple(self.upper.shape)}, "
+                f"matrix {tuple(self.matrix.shape)} and limits {tuple(self.limit.shape)}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.lower.shape)
+
+    @cached_property
+    def _box(self) -> Interval:
+        n = entries(self.shape)
+        eye = torch.eye(n, dtype=self.lower.dtype, device=self.lower.device).reshape(1, n, *self.shape[1:])
+        rows = torch.cat([eye, -eye], 1).expand(self.shape[0], -1, *self.shape[1:])
+        least = self.minimum(rows)
+        lower, upper = least[:, :n].reshape(self.shape), -least[:, n:].reshape(self.shape)
+        return Interval(torch.maximum(lower, self.lower), torch.minimum(upper, self.upper))
+
+    def box(self) -> Interval:
+        return self._box
+
+    def minimum(self, weight: Tensor) -> Tensor:
+        """The multipliers' value, which holds whatever the solver's rounding; its gradient is the Lagrangian's."""
+        multipliers, x = self.solutions(weight)
+        with torch.no_grad():
+            total = weight + torch.einsum("brc,bc...->br...", multipliers, self.matrix)
+            value = Box(self.lower, self.upper).minimum(total) - (multipliers * self.limit.unsqueeze(1)).sum(2)
+        lower, upper = self.lower.unsqueeze(1), self.upper.unsqueeze(1)
+        x = torch.where(x == lower, lower, torch.where(x == upper, upper, x))
+        excess = torch.einsum("bc...,br...->brc", self.matrix, x) - self.limit.unsqueeze(1)
+        lagrangian = (weight * x).flatten(2).sum(2) + (multipliers * excess).sum(2)
+        return value + (lagrangian - lagrangian.detach())
+
+    def minimiser(self, weight: Tensor) -> Tensor:
+        return self.solutions(weight)[1]
+
+    @torch.no_grad()
+    def solutions(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Multipliers (batch, rows, constraints) and points (batch, rows, *input), by HiGHS."""
+        multipliers = weight.new_zeros(*weight.shape[:2], self.limit.shape[1])
+        points = torch.zeros_like(weight)
+        flat = weight.flatten(2).cpu().double().numpy()
+        for b in range(self.shape[0]):
+            program = LinearProgram(
+                self.lower[b].flatten().cpu().double().numpy(),
+                self.upper[b].flatten().cpu().double().numpy(),
+                self.matrix[b].flatten(1).cpu().double().numpy(),
+                self.limit[b].cpu().double().numpy(),
+            )
+            for r in range(weight.shape[1]):
+                duals, x = program.solve(flat[b, r])
+                multipliers[b, r] = torch.from_numpy(duals).to(weight)
+                points[b, r] = torch.from_numpy(x).to(weight).reshape(self.shape[1:])
+        return multipliers, points
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Hit and run from a point inside: random directions, uniform on what of the line is inside."""
+        batch, n = self.shape[0], entries(self.shape)
+        lower, upper = (t.reshape(batch, 1, n) for t in (self.lower, self.upper))
+        matrix, limit = self.matrix.flatten(2), self.limit.unsqueeze(1)
+        rows = 2 * uniform((batch, count, n), self.lower, generator) - 1
+        corners = self.minimiser(rows.reshape(batch, count, *self.shape[1:])).reshape(batch, count, n)
+        x = corners.mean(1, keepdim=True).expand(-1, count, -1)
+        for _ in range(WALKS):
+            d = 2 * uniform((batch, count, n), self.lower, generator) - 1
+            slope = torch.cat([d, -d, d @ matrix.mT], 2)
+            room = torch.cat([upper - x, x - lower, limit - x @ matrix.mT], 2).clamp(min=0)
+            ratio = room / torch.where(slope == 0, 1, slope)
+            forth = torch.where(slope > 0, ratio, torch.inf).amin(2, keepdim=True)
+            back = torch.where(slope < 0, ratio, -torch.inf).amax(2, keepdim=True)
+            x = x + d * torch.lerp(back, forth, uniform((batch, count, 1), self.lower, generator))
+        return x.transpose(0, 1).reshape(count, *self.shape)
+
+
+class LinearProgram:
+    """``min w x`` with ``matrix x <= limit`` in a box, for one w after the other, each from the last solution."""
+
+    def __init__(self, lower: np.ndarray, upper: np.ndarray, matrix: np.ndarray, limit: np.ndarray) -> None:
+        import highspy  # only needed where there are constraints
+
+        n, rows = len(lower), len(limit)
+        self._highs = highspy.Highs()
+        self._highs.setOptionValue("output_flag", False)
+        program = highspy.HighsLp()
+        program.num_col_, program.num_row_ = n, rows
+        program.col_cost_, program.col_lower_, program.col_upper_ = np.zeros(n), lower, upper
+        program.row_lower_, program.row_upper_ = np.full(rows, -np.inf), limit
+        program.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+        row, column = np.nonzero(matrix)
+        program.a_matrix_.start_ = np.searchsorted(row, np.arange(rows + 1)).astype(np.int32)
+        program.a_matrix_.index_, program.a_matrix_.value_ = column.astype(np.int32), matrix[row, column]
+        self._highs.passModel(program)
+        self._optimal = highspy.HighsModelStatus.kOptimal
+        self._columns = np.arange(n, dtype=np.int32)
+
+    def solve(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Multipliers >= 0 of the constraints and the point."""
+        self._highs.changeColsCost(len(weight), self._columns, weight)
+        self._highs.run()
+        status = self._highs.getModelStatus()
+        if status != self._optimal:
+            raise EmptySet(
+                f"no point of the box satisfies the constraints (HiGHS: {self._highs.modelStatusToString(status)})"
+            )
+        solution = self._highs.getSolution()
+        return np.maximum(-np.asarray(solution.row_dual), 0), np.asarray(solution.col_value)

@@ -1,0 +1,120 @@
+"""Upper bounds of the cross-entropy over a perturbation, class by class or fused.
+
+The cross-entropy of class y is ``log sum_j exp(z_j - z_y)``. Class by class, every difference is
+bounded from above with a backward row of its own: as many rows as classes. Fused (arXiv:2002.12920,
+section 3.3), the exponentials are replaced by chords over intervals of the differences, and their
+sum, one linear function of the logits, is bounded with a single row per example.
+
+Which of the two is smaller depends on the intervals under the chords. With the backward bounds of the
+differences themselves, the fused bound is at most the other: chords end on the curve, and the largest
+value of a sum is at most the sum of the largest values. With wider ones, such as those from interval
+arithmetic that training uses because they cost no row, each class loses what its chord does; with
+two classes the fused bound is then at least the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lirpa_verify.library.bounded import Bounded, Inputs, Query, margin_rows
+from lirpa_verify.library.passes import region_minimum, rows_backward, rows_from_nodes
+from lirpa_verify.operators.base import Interval
+from lirpa_verify.perturbations.base import Perturbation
+
+
+def cross_entropy_of_margins(margins: Tensor) -> Tensor:
+    """``log(1 + sum exp(-margin))``: (batch, classes - 1) lower bounds of margins to (batch,) upper bounds."""
+    zero = margins.new_zeros(len(margins), 1)
+    return torch.logsumexp(torch.cat([zero, -margins], 1), 1)
+
+
+def differences(logits: Interval, labels: Tensor) -> Interval:
+    """Intervals of ``z_j - z_label`` from those of the logits, exactly 0 for the label: (batch, classes)."""
+    lower, upper = logits
+    index = labels.unsqueeze(1)
+    own = torch.zeros_like(lower, dtype=torch.bool).scatter(1, index, True)
+    low, high = lower - upper.gather(1, index), upper - lower.gather(1, index)
+    return Interval(low.masked_fill(own, 0), high.masked_fill(own, 0))
+
+
+def interval_loss(query: Query, labels: Tensor) -> Tensor:
+    """Upper bounds (batch,) from the intervals of the logits, each class with the label's other end."""
+    return torch.logsumexp(differences(query.logits, labels).upper, 1)
+
+
+def interval_margin_loss(query: Query, labels: Tensor) -> Tensor:
+    """Upper bounds (batch,) from intervals of the differences, the last layer merged with them (arXiv:1810.12715).
+
+    Costs a row per class, but no backward pass beyond the last layer.
+    """
+    rows = query.rows(margin_rows(labels, query.graph.n_outputs))
+    return cross_entropy_of_margins(rows_from_nodes(query.graph, rows, query.region, query.values))
+
+
+def class_by_class_loss(query: Query, labels: Tensor) -> Tensor:
+    """Upper bounds (batch,) from a backward row per class (arXiv:1906.06316)."""
+    rows = query.rows(margin_rows(labels, query.graph.n_outputs))
+    return cross_entropy_of_margins(query.lower(rows))
+
+
+def fused_loss(query: Query, labels: Tensor, intervals: Interval | None = None) -> Tensor:
+    """Upper bounds (batch,) from one backward row per example, whatever the number of classes.
+
+    Args:
+        query: of the logits; its node intervals are used.
+        labels: ``(batch,)``.
+        intervals: of the differences ``z_j - z_label``, ``(batch, classes)``; by default those that follow from
+            the logits' own intervals.
+    """
+    lower, upper = differences(query.logits, labels) if intervals is None else intervals
+    shift = upper.detach().amax(1, keepdim=True)  # every exponential is divided by exp(shift): none overflows
+    width = upper - lower
+    wide = width > 1e-6
+    ends = torch.exp(lower - shift), torch.exp(upper - shift)
+    slope = torch.where(wide, (ends[1] - ends[0]) / torch.where(wide, width, 1), ends[1])
+    constant = (ends[1] - slope * upper).sum(1)
+    row = slope.scatter_add(1, labels.unsqueeze(1), -slope.sum(1, keepdim=True))  # over the logits themselves
+    linear = rows_backward(query.graph, -row.unsqueeze(1), query.values)
+    largest = constant - region_minimum(linear, query.region).squeeze(1)
+    return shift.squeeze(1) + torch.log(largest.clamp(min=torch.finfo(largest.dtype).tiny))
+
+
+def robust_loss(
+    bounded: Bounded,
+    inputs: Inputs,
+    labels: Tensor,
+    method: str = "fused",
+    share: float = 1.0,
+    parameters: Mapping[str, Perturbation] | None = None,
+    values: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """Upper bounds of the cross-entropy over a perturbation, made for training: ``(batch,)``.
+
+    Args:
+        bounded: a classifier.
+        inputs: as for `Bounded.bounds`.
+        labels: ``(batch,)``.
+        method: `ibp`, a row per class at the last layer (arXiv:1810.12715); `crown-ibp`, a backward row per class
+            (arXiv:1906.06316); `fused`, one backward row (arXiv:2002.12920, section 3.3).
+        share: of the backward bound, the rest being that of interval arithmetic, as CROWN-IBP mixes them while
+            the radius grows; with 0 no backward pass is made.
+        parameters: as for `Bounded.bounds`.
+        values: as for `Bounded.bounds`.
+
+    Raises:
+        ValueError: an unknown method.
+    """
+    if method not in ("ibp", "crown-ibp", "fused"):
+        raise ValueError(f"unknown training method {method!r}; there are ibp, crown-ibp and fused")
+    query = bounded.query(inputs, "crown-ibp", parameters=parameters, values=values)
+    if method == "ibp":
+        return interval_margin_loss(query, labels)
+    backward = class_by_class_loss if method == "crown-ibp" else fused_loss
+    interval = interval_margin_loss if method == "crown-ibp" else interval_loss
+    if share <= 0:
+        return interval(query, labels)
+    loss = backward(query, labels)
+    return loss if share >= 1 else share * loss + (1 - share) * interval(query, labels)

@@ -1,0 +1,119 @@
+"""Bounds of the cross-entropy: above the loss at points, fused against class by class, with the right gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from perturbation_examples import make, numbers
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from lirpa_verify.library.bounded import Bounded
+from lirpa_verify.operators.base import Interval
+from lirpa_verify.perturbations.base import Perturbation
+from lirpa_verify.perturbations.box import linf
+from lirpa_verify.training.losses import (
+    class_by_class_loss,
+    cross_entropy_of_margins,
+    differences,
+    fused_loss,
+    interval_loss,
+    interval_margin_loss,
+    robust_loss,
+)
+
+
+def network(classes: int, seed: int = 0) -> Bounded:
+    torch.manual_seed(seed)
+    layers = [nn.Flatten(), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, classes)]
+    return Bounded(nn.Sequential(*layers).double(), torch.zeros(1, 3, 2, dtype=torch.float64))
+
+
+LABELS = torch.tensor([1, 0])
+
+
+@pytest.mark.parametrize("kind", ["box", "l2", "words"])
+@pytest.mark.parametrize("loss", [interval_loss, interval_margin_loss, class_by_class_loss, fused_loss])
+def test_bounds_are_above_the_loss_at_points(kind, loss):
+    for seed in range(5):
+        bounded, set_ = network(4, seed), make(kind)
+        bound = loss(bounded.query(set_, "crown-ibp"), LABELS)
+        points = set_.sample(300, torch.Generator().manual_seed(seed))
+        logits = bounded.function(points.flatten(0, 1))
+        losses = cross_entropy(logits, LABELS.repeat(300), reduction="none").unflatten(0, (300, 2))
+        assert bound.shape == (2,)
+        assert (losses <= bound + 1e-9).all()
+
+
+@pytest.mark.parametrize("kind", ["box", "l2", "words"])
+def test_fused_with_backward_intervals_is_at_most_class_by_class(kind):
+    """The chords end at the backward bounds of the differences: the sum can only gain from being bounded as one."""
+    for seed in range(10):
+        query = network(5, seed).query(make(kind), "crown")
+        rows = query.rows(torch.eye(5, dtype=torch.float64)[LABELS].unsqueeze(1) - torch.eye(5, dtype=torch.float64))
+        upper, lower = -query.lower(rows), query.lower(-rows)
+        fused = fused_loss(query, LABELS, Interval(lower, upper))
+        assert (fused <= class_by_class_loss(query, LABELS) + 1e-9).all()
+
+
+def test_fused_of_two_classes():
+    """One difference: the fused bound is at least that by class, and equal if its interval is the backward one."""
+    for seed in range(10):
+        bounded, set_ = network(2, seed), make("box")
+        query = bounded.query(set_, "crown-ibp")
+        by_class = class_by_class_loss(query, LABELS)
+        rows = query.rows(torch.eye(2, dtype=torch.float64)[LABELS].unsqueeze(1) - torch.eye(2, dtype=torch.float64))
+        tight = Interval(query.lower(-rows), -query.lower(rows))
+        torch.testing.assert_close(fused_loss(query, LABELS, tight), by_class)
+        loose = differences(query.logits, LABELS)
+        narrowed = Interval(torch.minimum(loose.lower, tight.lower), torch.maximum(loose.upper, tight.upper))
+        assert (fused_loss(query, LABELS, narrowed) >= by_class - 1e-9).all()
+
+
+def test_without_perturbation_all_are_the_loss():
+    bounded, x = network(4), numbers(2, 3, 2)
+    expected = cross_entropy(bounded.function(x), LABELS, reduction="none")
+    for method in ("ibp", "crown-ibp", "fused"):
+        for share in (0.0, 0.5, 1.0):
+            torch.testing.assert_close(robust_loss(bounded, x, LABELS, method, share), expected)
+
+
+def test_losses_do_not_overflow():
+    bounded = network(4)
+    for p in bounded.function.parameters():
+        p.data = p.data.float() * 30
+    set_ = linf(numbers(2, 3, 2).float(), 1.0)
+    for method in ("ibp", "crown-ibp", "fused"):
+        loss = robust_loss(bounded, set_, LABELS, method)
+        loss.sum().backward()
+        assert torch.isfinite(loss).all() and (loss > 100).all()
+        assert all(torch.isfinite(p.grad).all() for p in bounded.function.parameters())
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown-ibp", "fused"])
+def test_gradients(method):
+    bounded = network(3, 3)
+    names = [name for name, _ in bounded.function.named_parameters()][-2:]
+    tensors = [dict(bounded.function.named_parameters())[name].detach().clone().requires_grad_() for name in names]
+    set_: Perturbation = linf(numbers(2, 3, 2), 0.2)
+
+    def loss(*values: Tensor) -> Tensor:
+        return robust_loss(bounded, set_, LABELS, method, 0.7, values=dict(zip(names, values, strict=True)))
+
+    # What scales the exponentials is not differentiated, and does not have to be.
+    assert torch.autograd.gradcheck(loss, tensors, atol=1e-5)
+
+
+def test_margins_to_loss():
+    margins = torch.tensor([[0.0, 0.0], [1e4, 1e4], [-1e4, 0.0]])
+    expected = torch.tensor([3.0]).log().item()
+    torch.testing.assert_close(cross_entropy_of_margins(margins), torch.tensor([expected, 0.0, 1e4]))
+
+
+def test_mixing_is_between_its_parts():
+    bounded, set_ = network(4), make("box")
+    whole = [robust_loss(bounded, set_, LABELS, "fused", share) for share in (0.0, 0.25, 1.0)]
+    torch.testing.assert_close(whole[1], 0.75 * whole[0] + 0.25 * whole[2])
+    assert not torch.allclose(whole[0], whole[2])
+    with pytest.raises(ValueError, match="unknown training method"):
+        robust_loss(bounded, set_, LABELS, "magic")
