@@ -55,6 +55,11 @@ class Cube:
         return float(self.domains.margin.min())
 
 
+def divisible(cube: Cube) -> bool:
+    """Whether cuts can bring the cube nearer to a proof."""
+    return bool(cube.task.layout.nodes) and math.isfinite(cube.margin)
+
+
 @dataclass(frozen=True)
 class Half:
     """Half of a cube, roughly bounded."""
@@ -88,7 +93,8 @@ class Cubes:
             cube = stack.pop()
             self.report(Progress("cubes", len(stack) + 1, self.closed, cube.margin))
             children: list[Cube] | None = None
-            if -cube.margin / rate + self.log_step <= self.cut_cost(cube) + 3:
+            hopeless = -cube.margin / rate + self.log_step > self.cut_cost(cube) + 3
+            if not (hopeless and divisible(cube)):
                 result, children, rate = self.search(cube)
                 if result is not None and result.verdict != "unsat":
                     return result
@@ -105,7 +111,7 @@ class Cubes:
         """Logarithm of the seconds that cuts down to a proof would take."""
         recent = self.gains[-4:]
         gain = sum(recent) / len(recent) if recent else math.inf
-        levels = -cube.margin / gain if gain > 0 else HOPELESS
+        levels = -cube.margin / gain if gain > 0 and math.isfinite(cube.margin) else HOPELESS
         return math.log2(cube.seconds) + min(levels, HOPELESS)
 
     def search(self, cube: Cube) -> tuple[Result | None, list[Cube] | None, float]:
@@ -124,9 +130,10 @@ class Cubes:
                 return result, None, math.inf
             outlook = search.outlook()
             self.log_step = outlook.log_step
-            if not self.gains and outlook.seconds > TRIAL_SHARE * self.deadline.remaining() > 2 * cube.seconds:
+            first = not self.gains and divisible(cube)
+            if first and outlook.seconds > TRIAL_SHARE * self.deadline.remaining() > 2 * cube.seconds:
                 children = self.children(cube)
-            if self.gains and outlook.log_seconds > self.cut_cost(cube):
+            if self.gains and outlook.log_seconds > self.cut_cost(cube) and divisible(cube):
                 return None, children, outlook.rate
             budget *= 2
 
