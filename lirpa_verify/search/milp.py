@@ -11,7 +11,7 @@ of 1, and rows are loosened by more than rounding, dropped coefficients and tole
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -143,6 +143,7 @@ def solve(
     deadline: Deadline,
     threads: int = 0,
     splits: Splits = NONE,
+    started: Callable[[highspy.Highs], None] = lambda solver: None,
 ) -> Answer:
     """Looks for a point of the box with ``<rows, node> <= rhs`` for all rows.
 
@@ -154,6 +155,7 @@ def solve(
         deadline: when to give up.
         threads: for the solver; 0 leaves the choice to it.
         splits: constraints on nodes of one sub-problem (batch 1).
+        started: is given the solver before it runs, to cancel it from another thread.
     """
     solver = highspy.Highs()
     for option, setting in (("output_flag", False), ("threads", threads),
@@ -183,6 +185,8 @@ def solve(
                 solver.changeColCost(column, cost)
     if (solver.getNumCol(), solver.getNumRow()) != (program.count, program.rows):
         return Answer("open")  # something was refused: the program is not what it should be
+    solver.HandleUserInterrupt = True
+    started(solver)
     solver.run()
     return read_answer(solver, program.entries[0])
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import highspy
 import torch
 from torch import Tensor
 
@@ -29,11 +31,13 @@ class Solver:
     disjuncts: list[int]
     deadline: Deadline
     answer: milp.Answer | None = None  # infeasible: all are; feasible: with the point
+    running: highspy.Highs | None = None
+    stopping: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread = field(init=False)
 
     @staticmethod
     def started(graph: Graph, values: list[Interval], roots: Roots, disjuncts: list[int], deadline: Deadline) -> Solver:
-        """Starts on the CPU; the thread ends with the process."""
+        """Starts on the CPU."""
 
         def cpu(t: Tensor) -> Tensor:
             return t.to("cpu", torch.float64) if t.is_floating_point() else t.cpu()
@@ -47,12 +51,35 @@ class Solver:
 
     def run(self) -> None:
         for d in self.disjuncts:
+            if self.stopping.is_set():
+                return
             start = {i: rows[d : d + 1] for i, rows in self.roots.start.items()}
-            answer = milp.solve(self.graph, self.values, start, self.roots.rhs[d], self.deadline, threads=1)
+            rhs = self.roots.rhs[d]
+            answer = milp.solve(self.graph, self.values, start, rhs, self.deadline, 1, started=self.watch)
             if answer.verdict != "infeasible":
                 self.answer = answer
                 return
         self.answer = milp.Answer("infeasible")
+
+    def watch(self, running: highspy.Highs) -> None:
+        self.running = running
+
+    def stop(self) -> None:
+        """Ends the thread, which must not outlive the interpreter."""
+        self.stopping.set()
+        while self.thread.is_alive():
+            if self.running is not None:
+                self.running.cancelSolve()
+            self.thread.join(0.02)
+
+
+@contextmanager
+def running(solver: Solver) -> Iterator[Solver]:
+    """Stopped at the end, however that comes."""
+    try:
+        yield solver
+    finally:
+        solver.stop()
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import milp
 from lirpa_verify.search.cubes import Cube, Cubes
 from lirpa_verify.search.domains import Domains
-from lirpa_verify.search.milp_beside import Beside, Interlude, Solver
+from lirpa_verify.search.milp_beside import Beside, Interlude, Solver, running
 from lirpa_verify.search.roots import Task, make_roots, root_domains
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Progress, Result, Witness
@@ -59,12 +60,14 @@ def split_activations(
         open_ = (~(domains.margin > 0)).nonzero().flatten()
         if len(open_) == 0:
             continue
-        beside = interlude
+        cubes = Cubes(problem, b, deadline, confirm, report, interlude)
+        root = Cube(task, disjuncts, domains, time.monotonic() - started)
         if milp.encodable(graph) and milp.binaries(graph, values) <= MILP_BINARIES:
             roots = make_roots(graph, problem, b, disjuncts)
-            beside = Beside(interlude, Solver.started(graph, values, roots, open_.tolist(), deadline), confirm)
-        cubes = Cubes(problem, b, deadline, confirm, report, beside)
-        result = cubes.solve(Cube(task, disjuncts, domains, time.monotonic() - started))
+            with running(Solver.started(graph, values, roots, open_.tolist(), deadline)) as solver:
+                result = replace(cubes, interlude=Beside(interlude, solver, confirm)).solve(root)
+        else:
+            result = cubes.solve(root)
         if result.verdict != "unsat":
             return result
     return Result("unsat", reason="activation split")
