@@ -20,6 +20,8 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval, Slopes
 
 FIRST_RATE, DECAY = 0.25, 0.96
+SMALLEST_UNIT = 1e-9
+MULTIPLIER_RATE = 0.1  # first step size of multipliers, in units of the largest coefficient at their node
 ESTIMATED = 1e-6  # relative rounding error of a bound that is not certified
 
 
@@ -173,16 +175,20 @@ def optimise(
         variable.requires_grad_()
     moments = [(torch.zeros_like(v), torch.zeros_like(v)) for v in variables]
     best: Optimised | None = None
+    units: list[Tensor | float] = [1.0] * len(variables)
     for step in range(steps + 1):
+        watch = tuple(parameters.multipliers) if step == 0 else ()
         with torch.set_grad_enabled(step < steps):
-            margins, linear = bound(graph, target, parameters)
+            margins, linear = bound(graph, target, parameters, watch)
+        if watch:
+            units = step_units(parameters, linear, rate)
         best = improved(best, margins.detach(), parameters, linear)
         if step == steps or not variables or not proceed(best.margin):
             break
         # A row that is proved needs no further progress; every other row's progress counts the same.
         objective = torch.where(best.margin > 0, 0, margins).sum() if goal else margins.sum()
         gradients = torch.autograd.grad(objective, variables, allow_unused=True)
-        ascend(variables, gradients, moments, step, rate * DECAY**step)
+        ascend(variables, gradients, moments, units, step, rate * DECAY**step)
         with torch.no_grad():
             for position in parameters.positions.values():
                 for t in position:
@@ -195,22 +201,35 @@ def optimise(
     return best
 
 
+def step_units(parameters: Parameters, linear: LinearBound, rate: float) -> list[Tensor | float]:
+    """Per variable the unit of its steps: slopes move within [0, 1], a multiplier adds to the coefficients it meets."""
+    units: list[Tensor | float] = []
+    for i, beta in parameters.multipliers.items():
+        rows = linear.watched[i].detach().abs()
+        largest = rows.flatten(2).amax(2).clamp(min=SMALLEST_UNIT)
+        units.append(MULTIPLIER_RATE / rate * largest.reshape(*largest.shape, *[1] * (beta.dim() - 2)))
+    mixed = [] if parameters.weights is None else [1.0]
+    before = len(parameters.tensors()) - len(units) - len(mixed)
+    return [1.0] * before + units + mixed
+
+
 def ascend(
     variables: list[Tensor],
     gradients: tuple[Tensor | None, ...],
     moments: list[tuple[Tensor, Tensor]],
+    units: list[Tensor | float],
     step: int,
     rate: float,
 ) -> None:
     """One Adam step (arXiv:1412.6980) upwards."""
     with torch.no_grad():
-        for variable, gradient, (mean, square) in zip(variables, gradients, moments, strict=True):
+        for variable, gradient, (mean, square), unit in zip(variables, gradients, moments, units, strict=True):
             if gradient is None:
                 continue
             mean.lerp_(gradient, 0.1)
             square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
             scale = (square / (1 - 0.999 ** (step + 1))).sqrt_().add_(1e-12)
-            variable.addcdiv_(mean, scale, value=rate / (1 - 0.9 ** (step + 1)))
+            variable.addcdiv_(mean * unit, scale, value=rate / (1 - 0.9 ** (step + 1)))
 
 
 def improved(best: Optimised | None, margins: Tensor, parameters: Parameters, linear: LinearBound) -> Optimised:

@@ -52,7 +52,7 @@ def optimised_slopes(
         if step == steps:
             break
         gradients = torch.autograd.grad(total, variables, allow_unused=True)
-        ascend(variables, gradients, moments, step, FIRST_RATE * DECAY**step)
+        ascend(variables, gradients, moments, [1.0] * len(variables), step, FIRST_RATE * DECAY**step)
         with torch.no_grad():
             for variable in variables:
                 variable.clamp_(0, 1)

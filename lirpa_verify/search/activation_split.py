@@ -26,9 +26,11 @@ from lirpa_verify.search.look_ahead import choose
 from lirpa_verify.search.roots import Task, unproved
 from lirpa_verify.search.split_domains import feasible, split
 from lirpa_verify.search.stack import Stack
+from lirpa_verify.search.stopping import Stopping
 from lirpa_verify.verdict import Progress, Result, Witness
 
-CHILD_STEPS = 12
+CHILD_STEPS, CHILD_RATE = 20, 0.05
+ROUNDS = 6  # of so many steps; what is closed leaves the batch after each
 HOPELESS = 60.0  # levels that no tree reaches
 TELLING = 0.02  # share of a tree that is closed, from which on it tells how long the rest takes
 BATCH_BYTES = 2**29
@@ -115,15 +117,29 @@ class ActivationSplit:
         children = children[possible.nonzero().flatten()]
         if len(children) == 0:
             return children
-        inherited = children.parameters()
-        active = {z: m for z, m in inherited.multipliers.items() if bool((children.fields["sign", z] != 0).any())}
+        done, stopping = [], Stopping(children.margin, len(children))
+        for _ in range(ROUNDS):
+            children = self.certified(self.optimised(children, stopping, deadline))
+            closed = children.margin > 0
+            if stopping.ended or bool(closed.all()) or deadline.passed():
+                break
+            stopping.drop(closed)
+            done.append(children[closed.nonzero().flatten()])
+            children = children[(~closed).nonzero().flatten()]
+        return join([*done, children])
+
+    def optimised(self, domains: Domains, stopping: Stopping, deadline: Deadline) -> Domains:
+        """The domains with better slopes and multipliers, and the margins reached with them."""
+        task, inherited = self.fast, domains.parameters()
+        active = {z: m for z, m in inherited.multipliers.items() if bool((domains.fields["sign", z] != 0).any())}
         start = Parameters(inherited.positions, active, inherited.weights)
-        best = optimise(
-            task.graph, task.target(children), start, CHILD_STEPS, lambda m: unproved(m) and not deadline.passed()
-        )
-        margin = torch.fmax(best.margin[:, 0], children.margin)
-        children = children.updated({**parameter_fields(best.parameters), ("margin", 0): margin})
-        return self.certified(children)
+
+        def going(margin: Tensor) -> bool:
+            return unproved(margin) and not deadline.passed() and stopping.worthwhile(margin[:, 0])
+
+        best = optimise(task.graph, task.target(domains), start, CHILD_STEPS, going, CHILD_RATE)
+        margin = torch.fmax(best.margin[:, 0], domains.margin)
+        return domains.updated({**parameter_fields(best.parameters), ("margin", 0): margin})
 
     @torch.no_grad()
     def certified(self, domains: Domains) -> Domains:
