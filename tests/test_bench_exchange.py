@@ -142,7 +142,7 @@ def test_a_run_survives_export_and_import(tmp_path: Path) -> None:
 
 
 def test_published_results(tmp_path: Path) -> None:
-    """As in the competition's repositories: long paths, an overhead measured twice, witnesses in a folder with a year."""
+    """As the competition publishes them: long paths, an overhead measured twice, witnesses in a folder with a year."""
     base = "vnncomp2025_benchmarks/benchmarks"
     rows = [
         ("test", f"{base}/test/onnx/test_nano.onnx", f"{base}/test/vnnlib/test_nano.vnnlib", "20.899", "unsat", 6.3)
