@@ -65,11 +65,12 @@ def suite(folder: Path, rows: Iterable[Sequence[object]], name: str = "instances
 
 
 def hold_lock(job: Job, connection: Connection, memory: int | None) -> None:
-    """Ignore the deadline in C code that never gives the interpreter's lock back."""
+    """Ignore the deadline in C code that never gives the interpreter's lock back; leave a file that says so."""
     from lirpa_verify.bench.preload import SERVER
 
     worker._detach(SERVER)
     _prepared(job, connection)
+    Path(job.property + ".begun").write_text("")
     ctypes.PyDLL(None).sleep(600)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -74,12 +73,16 @@ def test_scripts_get_what_the_competition_gives_them(tmp_path: Path) -> None:
 
 def test_a_script_that_hangs_is_ended_with_all_it_started(tmp_path: Path, instance: dict[str, str]) -> None:
     scripts = tool(tmp_path, f"sleep 600 & echo $! > {tmp_path}/pid; echo unsat > $5; wait")
-    row = start(scripts, tmp_path, instance, timeout=0.7)
+    row = start(scripts, tmp_path, instance, timeout=2.0)
     assert row.verdict == "timeout"
-    assert 0.6 < row.seconds < 3
-    time.sleep(0.1)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+    assert 1.9 < row.seconds < 6
+    sleeper = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
+    for _ in range(100):
+        if not sleeper.exists() or ") Z " in sleeper.read_text():  # in a container nobody may collect it
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("what the script has started is still running")
 
 
 def test_a_script_that_eats_the_memory(tmp_path: Path, instance: dict[str, str]) -> None:

@@ -125,9 +125,9 @@ def test_a_run_survives_export_and_import(tmp_path: Path) -> None:
 
     assert export(db, "main", tmp_path / "db", tmp_path / "out", 2026) == (4, 2)
     assert (tmp_path / "out/results.csv").read_text().splitlines()[:3] == [
-        "2026_safe,onnx/medical/net.onnx,vnnlib/p.vnnlib,0.500000,sat,1.250000",
-        "2026_safe,onnx/robot/net.onnx,vnnlib/p.vnnlib,0.000000,sat,2.000000",
-        "2026_safe,onnx/third/net.onnx,vnnlib/p.vnnlib,0.000000,unknown,3.000000",
+        "safe,onnx/medical/net.onnx,vnnlib/p.vnnlib,0.500000,sat,1.250000",
+        "safe,onnx/robot/net.onnx,vnnlib/p.vnnlib,0.000000,sat,2.000000",
+        "safe,onnx/third/net.onnx,vnnlib/p.vnnlib,0.000000,unknown,3.000000",
     ]
     packed = (tmp_path / "out/2026_safe/robot_net_p.counterexample.gz").read_bytes()
     assert gzip.decompress(packed) == b"((X_0 2))\n"
@@ -139,6 +139,36 @@ def test_a_run_survives_export_and_import(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="there is a run 'again' already"):
         import_results(db, tmp_path / "out/results.csv", "again", "main")
     assert find_run(f"{tmp_path}/db:again", tmp_path / "nothing").name == "again"
+
+
+def test_published_results(tmp_path: Path) -> None:
+    """As the competition publishes them: long paths, an overhead measured twice, witnesses in a folder with a year."""
+    base = "vnncomp2025_benchmarks/benchmarks"
+    rows = [
+        ("test", f"{base}/test/onnx/test_nano.onnx", f"{base}/test/vnnlib/test_nano.vnnlib", "20.899", "unsat", 6.3)
+    ]
+    rows += [
+        ("rul_2022", f"{base}/rul_2022/onnx/net.onnx", f"{base}/rul_2022/vnnlib/p{i}.vnnlib", 1, "sat", 2)
+        for i in (1, 2)
+    ]
+    rows += [(*rows[0][:5], 99.0)]
+    suite(tmp_path, rows, "tool/results.csv")
+    (tmp_path / "tool/2025_rul_2022").mkdir()
+    (tmp_path / "tool/2025_rul_2022/net_p2.counterexample.gz").write_bytes(gzip.compress(b"((X_0 2))"))
+    suite(tmp_path, [("onnx/net.onnx.gz", f"vnnlib/p{i}.vnnlib.gz", 100) for i in (1, 2, 3)], "rul/instances.csv")
+
+    db = database.open_database(tmp_path / "db", create=True)
+    mine = find_instances([tmp_path / "rul"], Selection())
+    database.add_tasks(db, database.begin_run(db, "main", {}), mine, [100.0] * 3, 1)
+    assert import_results(db, tmp_path / "tool/results.csv", "tool", "main") == (3, 2)
+    tool = load_run(db, "tool", tmp_path / "db")
+    assert [(outcome.category, outcome.verdict, outcome.seconds) for outcome in tool.outcomes] == [
+        ("test", "unsat", 6.3),
+        ("rul_2022", "sat", 2.0),
+        ("rul_2022", "sat", 2.0),
+    ]
+    kept = db.execute("SELECT model, witness IS NOT NULL FROM task JOIN result ON id = task WHERE verdict = 'sat'")
+    assert kept.fetchall() == [(str(mine[0].model), 0), (str(mine[0].model), 1)]
 
 
 def test_commands(tmp_path: Path, identity: tuple[Path, Path]) -> None:

@@ -1,7 +1,8 @@
 """The competition's own files: `results.csv` and counterexamples, written and read.
 
 `results.csv` has no header; its columns are category, onnx, vnnlib, prepare time, result, run time. A
-witness lies beside it as `CATEGORY/MODEL_PROPERTY.counterexample.gz`, without the line `sat`.
+witness lies beside it as `YEAR_CATEGORY/MODEL_PROPERTY.counterexample.gz`, without the line `sat`; where a folder
+of a single category has a `results.csv` of its own, in the same folder.
 """
 
 from __future__ import annotations
@@ -67,11 +68,10 @@ def export(db: sqlite3.Connection, run: str, file: Path, folder: Path, year: int
     text, written = io.StringIO(), 0
     lines = csv.writer(text, lineterminator="\n")
     for category, onnx, vnnlib, prepare_seconds, verdict, seconds, witness in rows:
-        dated = f"{year}_{category}"
         word = _OFFICIAL.get(verdict, verdict)
-        lines.writerow([dated, onnx, vnnlib, f"{prepare_seconds:.6f}", word, f"{seconds:.6f}"])
+        lines.writerow([category, onnx, vnnlib, f"{prepare_seconds:.6f}", word, f"{seconds:.6f}"])
         if verdict == "sat" and witness is not None:
-            target = folder / dated / witness_name(onnx, vnnlib)
+            target = folder / f"{year}_{category}" / witness_name(onnx, vnnlib)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(witness)  # is compressed already
             written += 1
@@ -120,9 +120,11 @@ def _verdict(word: str) -> str | None:
 
 
 def _witness_beside(file: Path, category: str, onnx: str, vnnlib: str) -> str:
-    path = file.parent / category / witness_name(onnx, vnnlib)
+    name = witness_name(onnx, vnnlib)
+    folders = [file.parent, file.parent / category, *sorted(file.parent.glob(f"[0-9][0-9][0-9][0-9]_{category}"))]
+    path = next((folder / name for folder in folders if (folder / name).exists()), None)
     try:
-        return gzip.decompress(path.read_bytes()).decode(errors="replace") if path.exists() else ""
+        return "" if path is None else gzip.decompress(path.read_bytes()).decode(errors="replace")
     except (OSError, EOFError) as error:
         raise BenchError(f"{path}: {error}") from error
 
@@ -134,7 +136,9 @@ def import_results(db: sqlite3.Connection, file: Path, name: str, like: str | No
     """
     if db.execute("SELECT 1 FROM run WHERE name = ?", (name,)).fetchone():
         raise BenchError(f"there is a run '{name}' already; choose another name")
-    published = {(each.category, each.onnx, each.vnnlib): each for each in read_results(file)}
+    published: dict[tuple[str, str, str], Published] = {}
+    for each in read_results(file):
+        published.setdefault((each.category, each.onnx, each.vnnlib), each)  # overheads are measured more than once
     known = _known(db, like)
     partner = {(its.category, its.onnx, its.vnnlib): task for task, its in pairs(known, published.values())}
     run = database.begin_run(db, name, {"imported": str(file)})

@@ -43,8 +43,9 @@ summary { cursor: pointer; margin: 1rem 0 .5rem; font-weight: 600; }
 @media print {
   :root { --ink: #000; --paper: #fff; --pale: #f2f2f2; --rule: #999; --bad: #000; --good: #000; }
   body { max-width: none; padding: 0; font-size: 10pt; } .wide { overflow: visible; } table { font-size: 7.5pt; }
-  th, td { padding: .1rem .3rem; white-space: normal; overflow-wrap: anywhere; } tbody th { position: static; }
-  figure, tr { break-inside: avoid; } .bad { text-decoration: underline; }
+  th, td { padding: .1rem .3rem; } td.name, td.words { white-space: normal; overflow-wrap: anywhere; min-width: 0; }
+  tbody th { position: static; } .plots { grid-template-columns: 1fr 1fr; }
+  h2, summary { break-after: avoid; } figure, tr { break-inside: avoid; } .bad { text-decoration: underline; }
 }
 """
 
