@@ -142,15 +142,20 @@ class Threshold(Jump):
     def closest(self, interval: Interval, corner: float, below: bool) -> Tensor:
         """The chord's slope whose line is closest to the function at the middle."""
         lower, upper = interval
-        crossing = self.undecided(interval, 0)
-        ends = self.forward(lower), self.forward(upper)
-        slope = self.chord_slope(lower, upper, (lower > self.threshold).to(lower.dtype))
-        middle, chosen, best = (lower + upper) / 2, slope, None
-        for run, rise in ((upper - lower, None), (upper - self.threshold, ends[1] - corner),
-                          (self.threshold - lower, corner - ends[0])):  # fmt: skip
-            tried = slope if rise is None else torch.where(crossing, rise / torch.where(crossing, run, 1), slope)
-            height = self.offset(tried, interval, below) + tried * middle
-            height = height if below else -height
-            chosen = tried if best is None else torch.where(height > best, tried, chosen)
-            best = height if best is None else torch.maximum(best, height)
-        return chosen
+        crossing, middle = self.undecided(interval, 0), (lower + upper) / 2
+        whole = self.chord_slope(lower, upper, (lower > self.threshold).to(lower.dtype))
+        pieces = [
+            (corner - self.forward(lower)) / torch.where(crossing, self.threshold - lower, 1),
+            (self.forward(upper) - corner) / torch.where(crossing, upper - self.threshold, 1),
+        ]
+        best, reached = whole, self.height(whole, middle, interval, below)
+        for piece in pieces:
+            slope = torch.where(crossing, piece, whole)
+            height = self.height(slope, middle, interval, below)
+            best, reached = torch.where(height > reached, slope, best), torch.maximum(height, reached)
+        return best
+
+    def height(self, slope: Tensor, middle: Tensor, interval: Interval, below: bool) -> Tensor:
+        """Of the line of a slope at the middle, negated above: the larger the closer to the function."""
+        height = self.offset(slope, interval, below) + slope * middle
+        return height if below else -height
