@@ -38,6 +38,8 @@ def test_reference_is_up_to_date():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert (DOCS / "api.md").read_text() == module.reference(), "run: python docs/make_api.py"
+    listed = {name for names in module.SECTIONS.values() for name in names}
+    assert listed == set(lirpa_verify.__all__) - {"__version__", "Verdict"}
 
 
 def test_every_public_name_exists_and_is_documented():
