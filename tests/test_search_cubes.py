@@ -10,6 +10,7 @@ from lirpa_verify.bounds.alpha_crown import NONE
 from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.search import cubes
+from lirpa_verify.search.activation_split import ActivationSplit, Outlook
 from lirpa_verify.search.cubes import Cubes, Half, bound_cube, halved
 from lirpa_verify.search.roots import Task
 from lirpa_verify.search.specification import Problem
@@ -49,6 +50,12 @@ def test_what_is_impossible_is_proved(
     """Below what 4,000 points reach; without a budget for the search, cuts have to do more of the work."""
     monkeypatch.setattr(cubes, "LEAST_BUDGET", budget)
     assert solved(kind, activation, 61, 0.4).verdict == "unsat"
+
+
+def test_a_search_that_gains_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cubes, "LEAST_BUDGET", 0.0)
+    monkeypatch.setattr(ActivationSplit, "outlook", lambda self: Outlook(1e9, 0.0, -10.0))
+    assert solved("dense", "relu", 61, 0.4).verdict == "unsat"
 
 
 @pytest.mark.parametrize("kind", ["dense", "residual"])

@@ -39,6 +39,7 @@ STEPS, GOAL_STEPS = 8, 20  # gradient steps on the bounds of a cube's nodes, and
 TRIAL_SHARE = 0.25  # of the time left: a search that may need more is compared with cuts
 LEAST_BUDGET = 1.0  # seconds of search before it is judged
 HOPELESS = 60.0  # levels that no tree reaches
+TINY = 1e-12  # gain per level of a tree that gains nothing
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Cubes:
             cube = stack.pop()
             self.report(Progress("cubes", len(stack) + 1, self.closed, cube.margin))
             children: list[Cube] | None = None
-            hopeless = -cube.margin / rate + self.log_step > self.cut_cost(cube) + 3
+            hopeless = -cube.margin / max(rate, TINY) + self.log_step > self.cut_cost(cube) + 3
             if not (hopeless and divisible(cube)):
                 result, children, rate = self.search(cube)
                 if result is not None and result.verdict != "unsat":
@@ -129,6 +130,7 @@ class Cubes:
             if result.verdict != "timeout" or self.deadline.passed():
                 return result, None, math.inf
             outlook = search.outlook()
+            self.log_step = outlook.log_step
             self.log_step = outlook.log_step
             first = not self.gains and divisible(cube)
             if first and outlook.seconds > TRIAL_SHARE * self.deadline.remaining() > 2 * cube.seconds:
