@@ -19,7 +19,7 @@ from lirpa_verify.bounds.rounding import margin
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval, Slopes
 
-FIRST_RATE, DECAY = 0.25, 0.96
+FIRST_RATE, DECAY = 0.15, 0.97
 SMALLEST_UNIT = 1e-9
 MULTIPLIER_RATE = 0.1  # first step size of multipliers, in units of the largest coefficient at their node
 ESTIMATED = 1e-6  # relative rounding error of a bound that is not certified

@@ -13,7 +13,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lirpa_verify.bounds.alpha_crown import NONE, Parameters, Splits, Target, bound, initial_positions, optimise
+from lirpa_verify.bounds.alpha_crown import (
+    FIRST_RATE,
+    NONE,
+    Parameters,
+    Splits,
+    Target,
+    bound,
+    initial_positions,
+    optimise,
+)
 from lirpa_verify.bounds.crown import one_hot_rows, with_negated
 from lirpa_verify.bounds.intermediate import undecided_entries
 from lirpa_verify.bounds.interval import interval_step
@@ -33,6 +42,11 @@ class Effort:
 
     steps: int
     deadline: Deadline
+
+    @property
+    def rate(self) -> float:
+        """First step size: few steps together have to cross a slope's range too."""
+        return max(FIRST_RATE, 2 / max(1, self.steps))
 
     def proceed(self, margin: Tensor) -> bool:
         return not self.deadline.passed()
@@ -86,7 +100,7 @@ def optimise_node(
         estimate = Target({i: rows.float()}, rhs.float(), rounded[0], rounded, splits.map(Tensor.float), None)
         multipliers = {z: rows.new_zeros(1, rows.shape[1], *graph.nodes[z].shape).float() for z in splits.sign}
         start = Parameters(initial_positions(fast, rounded, graph.ancestors[i], rows.shape[1]), multipliers)
-        best = optimise(fast, estimate, start, effort.steps, effort.proceed, goal=signs_suffice(graph, i))
+        best = optimise(fast, estimate, start, effort.steps, effort.proceed, effort.rate, goal=signs_suffice(graph, i))
         with torch.no_grad():
             parameters = best.parameters.map(Tensor.double)
             margins, _ = bound(graph, replace(exact, start={i: rows}, rhs=rhs), parameters)

@@ -18,7 +18,7 @@ from lirpa_verify.search.branching import Layout, splittable
 from lirpa_verify.search.domains import Domains, Key, parameter_fields
 from lirpa_verify.search.specification import Problem
 
-ROOT_STEPS = 60
+ROOT_STEPS = 100
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,13 @@ from lirpa_verify.search import milp
 from lirpa_verify.search.cubes import Cube, Cubes
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.milp_beside import Beside, Interlude, Solver, running
-from lirpa_verify.search.roots import Task, make_roots, root_domains
+from lirpa_verify.search.roots import ROOT_STEPS, Task, make_roots, root_domains
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Progress, Result, Witness
 
 BOUNDS_SHARE = 0.25  # of the time left that each stage of bounding the whole box may take
 LEAST_STEPS = 3  # fewer gradient steps on intermediate bounds are not worth their first pass
+QUICK_STEPS = 20  # of alpha-CROWN before intermediate bounds are optimised too
 MILP_BINARIES = 600  # undecided ReLUs up to which a mixed-integer program is tried
 
 
@@ -50,7 +51,7 @@ def split_activations(
             values = bound_nodes(graph, box, until=deadline.within(BOUNDS_SHARE * deadline.remaining()))
         seconds = time.monotonic() - started
         task = Task.of(graph, problem, b, disjuncts, values)
-        domains = alpha_crown(task, deadline, report)
+        domains = alpha_crown(task, deadline, report, QUICK_STEPS)
         if bool((domains.margin > 0).all()):
             continue
         disjuncts = disjuncts[(~(domains.margin > 0)).nonzero().flatten()]
@@ -73,8 +74,8 @@ def split_activations(
     return Result("unsat", reason="activation split")
 
 
-def alpha_crown(task: Task, deadline: Deadline, report: Callable[[Progress], None]) -> Domains:
-    domains = root_domains(task, deadline)
+def alpha_crown(task: Task, deadline: Deadline, report: Callable[[Progress], None], steps: int = ROOT_STEPS) -> Domains:
+    domains = root_domains(task, deadline, steps)
     report(Progress("alpha-crown", int((~(domains.margin > 0)).sum()), 0, float(domains.margin.min())))
     return domains
 
