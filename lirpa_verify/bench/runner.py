@@ -61,6 +61,7 @@ def run_tasks(tasks: Iterable[Task], crew: Crew, store: Store, screen: Screen, s
             task = running.pop(future)
             row = _result(future)
             store.put(task, row)
+            store.tend()  # what is announced is safe, unless the database cannot be written
             screen.finished(task, row)
         store.tend()
         screen.tick(running.values(), store.trouble)
