@@ -32,7 +32,7 @@ from lirpa_verify.witness import Model
 from vnnlib import Property
 
 ATTACK_SHARE = 0.1  # of the time a proof takes goes to the attack that runs beside it
-INPUT_SPLIT_LIMIT = 12  # varying inputs up to which boxes are split
+INPUT_SPLIT_LIMIT = 12  # inputs that vary in one box up to which boxes are split
 BACKWARD: dict[str, Method] = {"ibp": "ibp", "forward": "forward"}
 
 Report = Callable[[Progress], None]
@@ -113,7 +113,7 @@ def prove(
     method = options.method
     if method in ("ibp", "forward", "crown", "alpha-crown"):
         return single_pass(graph, problem, deadline, BACKWARD.get(method, "crown"), method == "alpha-crown", report)
-    few = graph.n_inputs <= INPUT_SPLIT_LIMIT
+    few = int((problem.box.upper > problem.box.lower).sum(1).max()) <= INPUT_SPLIT_LIMIT
     if method == "activation-split" or (method == "auto" and not few):
         result = split_activations(graph, problem, deadline, judge, report, interlude)
         if result.verdict != "unknown" or method != "auto":

@@ -8,7 +8,7 @@ from random_networks import generator, graph_of, network, random_boxes, samples
 from torch import Tensor
 
 from lirpa_verify.bounds.crown import backward, one_hot_rows, with_negated
-from lirpa_verify.bounds.forward import concretise, forms_step, input_forms
+from lirpa_verify.bounds.forward import concretise, forms_step, input_forms, varying_forms
 from lirpa_verify.bounds.intermediate import Method, bound_nodes, undecided_entries
 from lirpa_verify.bounds.interval import interval_bounds
 from lirpa_verify.graph.graph import Graph
@@ -134,3 +134,23 @@ def test_boxes_of_a_batch_do_not_influence_each_other() -> None:
                     for x, y in zip(alone[i], together[i], strict=True):
                         difference = (x[0] - y[min(b, len(y) - 1)]).flatten()[wanted]
                         assert float(difference.abs().amax() if len(difference) else 0.0) < 1e-8, (kind, method, i)
+
+
+def test_what_is_fixed_in_a_box_costs_nothing_and_changes_nothing() -> None:
+    """Boxes that each vary in other inputs: the same bounds as one by one, over the varying inputs alone."""
+    g = generator(91)
+    graph = graph_of(*network("product", "relu", 91))
+    middle = torch.randn(6, graph.n_inputs, generator=g, dtype=torch.float64)
+    radius = torch.zeros_like(middle)
+    for b in range(6):
+        radius[b, [b % 4, (b + 1 + b // 4) % 4]] = 0.3
+    box = Interval(middle - radius, middle + radius)
+    reduced, _ = varying_forms(graph, box)
+    assert reduced.lower.shape[1] < graph.n_inputs
+    together = bound_nodes(graph, box, "forward")[-1]
+    points = middle + radius * (2 * torch.rand(400, 6, graph.n_inputs, generator=g, dtype=torch.float64) - 1)
+    values = graph.forward(points.flatten(0, 1)).unflatten(0, (400, 6))
+    assert bool((values >= together.lower).all()) and bool((values <= together.upper).all())
+    for b in range(6):
+        alone = bound_nodes(graph, Interval(box.lower[b : b + 1], box.upper[b : b + 1]), "forward")[-1]
+        torch.testing.assert_close(alone.lower[0], together.lower[b], rtol=1e-9, atol=1e-9)

@@ -23,6 +23,22 @@ def input_forms(graph: Graph, box: Interval) -> LinearForms:
     return LinearForms(eye, zero, eye, zero)
 
 
+def varying_forms(graph: Graph, box: Interval) -> tuple[Interval, LinearForms]:
+    """Forms of the input over the entries that vary in each box, and the boxes of these: ``(batch, varying)``.
+
+    What is fixed in a box is part of the forms' offsets, so that a pass costs what varies.
+    """
+    wide = box.upper > box.lower
+    n, varying = graph.n_inputs, max(1, int(wide.sum(1).max()))
+    if varying == n:
+        return box, input_forms(graph, box)
+    index = wide.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :varying]
+    weight = box.lower.new_zeros(len(index), varying, n).scatter_(2, index.unsqueeze(2), 1.0)
+    offset = box.lower.scatter(1, index, 0.0)
+    reduced = Interval(box.lower.gather(1, index), box.upper.gather(1, index))
+    return reduced, LinearForms(weight, offset, weight, offset)
+
+
 def forms_step(
     graph: Graph, i: int, forms: list[LinearForms], intervals: list[Interval], box: Interval, lines: Lines | None = None
 ) -> LinearForms:

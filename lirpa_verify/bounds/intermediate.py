@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.crown import Pushed, backward, one_hot_rows, push, with_negated
-from lirpa_verify.bounds.forward import concretise, forms_step, input_forms
+from lirpa_verify.bounds.forward import concretise, forms_step, varying_forms
 from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.rounding import intersect, margin, outward
 from lirpa_verify.bounds.sizes import sizes
@@ -35,7 +35,9 @@ OWN_ROW_COST = 1.2  # a row with coefficients of its own costs this much more th
 SMALLEST_GROUP, GROUP_SPREAD = 16, 0.7  # boxes taken together, and how few rows one may want of the most
 PREFIX_CHUNKS = 8  # rows pushed through the linear steps below a node at once, in units of a chunk
 NEVER = Deadline(math.inf)
-FORWARD_INPUTS = 64  # a forward pass costs as much as that many rows of a backward pass over one layer
+FORWARD_INPUTS = (
+    64  # varying in one box: a forward pass costs as much as that many rows of a backward pass over one layer
+)
 
 
 def bound_nodes(
@@ -61,8 +63,9 @@ def bound_nodes(
     """
     known = known or {}
     slopes = slopes or {}
-    ahead = method == "forward" or (method == "crown" and graph.n_inputs <= FORWARD_INPUTS)
-    values, forms = [box], [input_forms(graph, box)] if ahead else []
+    ahead = method == "forward" or (method == "crown" and int((box.upper > box.lower).sum(1).max()) <= FORWARD_INPUTS)
+    varying, first = varying_forms(graph, box) if ahead else (box, None)
+    values, forms = [box], [] if first is None else [first]
     depth = nonlinear_depth(graph)
     defaults: dict[int, Slopes] = {}
     lines: dict[int, Lines] = {}
@@ -75,9 +78,9 @@ def bound_nodes(
             if relaxation is not None:
                 lines[i] = relaxation
         if ahead:
-            forms.append(forms_step(graph, i, forms, values, box, lines.get(i)))
+            forms.append(forms_step(graph, i, forms, values, varying, lines.get(i)))
         if ahead and i in graph.tightened:
-            value = intersect(value, outward(concretise(forms[i], box)))
+            value = intersect(value, outward(concretise(forms[i], varying)))
         if i in graph.tightened and method == "crown" and not (ahead and depth[i] <= 1 and i not in slopes):
             own, mask = slopes.get(i), undecided_entries(graph, i, value)
             size = None if own else best_size(graph, i, int(mask.any(0).sum()))
