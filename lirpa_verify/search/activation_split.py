@@ -205,4 +205,4 @@ class ActivationSplit:
 
 
 def open_domains(domains: Domains) -> Domains:
-    return domains[(~(domains.margin > 0)).nonzero().flatten()]
+    return domains[domains.open_index]

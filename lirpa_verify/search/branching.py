@@ -51,6 +51,11 @@ def splittable(graph: Graph) -> Layout:
     return Layout(tuple(nodes), tuple(starts), tuple(sizes))
 
 
+def splitter(graph: Graph, z: int) -> int:
+    """The nonlinear operator at whose break point the node is split."""
+    return next(u for u in graph.users[z] if graph.nodes[u].operator.splittable)
+
+
 def scores(
     graph: Graph,
     layout: Layout,

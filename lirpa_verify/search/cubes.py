@@ -27,9 +27,10 @@ from lirpa_verify.bounds.optimised_nodes import Effort, optimise_nodes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
-from lirpa_verify.search.activation_split import ActivationSplit
+from lirpa_verify.search.activation_split import HOPELESS, ActivationSplit
+from lirpa_verify.search.branching import splitter
 from lirpa_verify.search.domains import Domains
-from lirpa_verify.search.influence import influence
+from lirpa_verify.search.influence import entry_gaps, influence
 from lirpa_verify.search.roots import Task, root_domains
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Progress, Result, Witness
@@ -38,7 +39,6 @@ CANDIDATES = 4  # neurons whose two halves are bounded before one is chosen
 STEPS, GOAL_STEPS = 8, 20  # gradient steps on the bounds of a cube's nodes, and of what is to be proved
 TRIAL_SHARE = 0.25  # of the time left: a search that may need more is compared with cuts
 LEAST_BUDGET = 1.0  # seconds of search before it is judged
-HOPELESS = 60.0  # levels that no tree reaches
 TINY = 1e-12  # gain per level of a tree that gains nothing
 
 
@@ -86,7 +86,7 @@ class Cubes:
 
     def solve(self, root: Cube) -> Result:
         """Closes all cubes, finds a violation, or runs out of time."""
-        stack = [root] if bool((~(root.domains.margin > 0)).any()) else []
+        stack = [root] if len(root.domains.open_index) else []
         rate = math.inf
         while stack:
             if self.deadline.passed():
@@ -131,7 +131,6 @@ class Cubes:
                 return result, None, math.inf
             outlook = search.outlook()
             self.log_step = outlook.log_step
-            self.log_step = outlook.log_step
             first = not self.gains and divisible(cube)
             if first and outlook.seconds > TRIAL_SHARE * self.deadline.remaining() > 2 * cube.seconds:
                 children = self.children(cube)
@@ -146,7 +145,7 @@ class Cubes:
         for half in self.cut(task):
             child = bound_cube(task.graph, half, self.problem, self.box, cube.disjuncts, STEPS, self.deadline)
             self.gains.append(max(0.0, min(0.0, child.margin) - cube.margin))
-            if bool((~(child.domains.margin > 0)).any()):
+            if len(child.domains.open_index):
                 bounded.append(child)
         return sorted(bounded, key=lambda c: c.margin)  # the nearest to a proof is taken first
 
@@ -167,9 +166,8 @@ class Cubes:
 def halved(task: Task, entry: Tensor) -> tuple[Half, Half]:
     """Bounds of all nodes on both sides of a split, and the splits that lead there."""
     [(z, _, where)] = task.layout.locate(entry.reshape(1))
-    user = next(u for u in task.graph.users[z] if task.graph.nodes[u].operator.splittable)
-    whole = task.nodes[z]
-    point = task.graph.nodes[user].operator.split_point(whole).flatten(1)[:, where]
+    operator = task.graph.nodes[splitter(task.graph, z)].operator
+    point = operator.split_point(task.nodes[z]).flatten(1)[:, where]
     upper = half_of(task, z, where, "upper", point, 1.0)
     return upper, half_of(task, z, where, "lower", point, -1.0)
 
@@ -192,9 +190,8 @@ def looseness(task: Task, values: list[Interval]) -> float:
     """The relaxations' gaps that are left, layer by layer relative to those of the cube."""
     total = 0.0
     for z in task.layout.nodes:
-        user = next(u for u in task.graph.users[z] if task.graph.nodes[u].operator.splittable)
-        before, after = (task.graph.nodes[user].operator.gaps(v, None) for v in (task.nodes[z], values[z]))
-        assert before is not None and after is not None
+        user = splitter(task.graph, z)
+        before, after = (entry_gaps(task.graph, user, v) for v in (task.nodes[z], values[z]))
         total += float(after[1].sum() / before[1].sum().clamp(min=1e-12))
     return total
 

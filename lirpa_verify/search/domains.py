@@ -44,6 +44,11 @@ class Domains:
         return self.fields["margin", 0]
 
     @property
+    def open_index(self) -> Tensor:
+        """Of the domains that are not proved; a margin that is not a number proves nothing."""
+        return (~(self.margin > 0)).nonzero().flatten()
+
+    @property
     def root(self) -> Tensor:
         return self.fields["root", 0]
 

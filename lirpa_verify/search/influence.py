@@ -16,7 +16,7 @@ from lirpa_verify.bounds.crown import backward, one_hot_rows
 from lirpa_verify.bounds.intermediate import undecided_entries
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
-from lirpa_verify.search.branching import Layout
+from lirpa_verify.search.branching import Layout, splitter
 
 ROWS = 256  # entries of a node that stand for all of them
 
@@ -34,7 +34,7 @@ def influence(
         start: coefficients ``(roots, conjuncts, *node)`` of what is to be proved.
         generator: chooses entries of large nodes.
     """
-    users = {z: next(u for u in graph.users[z] if graph.nodes[u].operator.splittable) for z in layout.nodes}
+    users = {z: splitter(graph, z) for z in layout.nodes}
     gaps = {z: torch.maximum(*(g.flatten() for g in entry_gaps(graph, u, values[z]))) for z, u in users.items()}
     total = {z: torch.zeros_like(gap) for z, gap in gaps.items()}
     for target, rows in goals(graph, values, start, generator):

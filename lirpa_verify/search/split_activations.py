@@ -52,13 +52,13 @@ def split_activations(
         seconds = time.monotonic() - started
         task = Task.of(graph, problem, b, disjuncts, values)
         domains = alpha_crown(task, deadline, report, QUICK_STEPS)
-        if bool((domains.margin > 0).all()):
+        if len(domains.open_index) == 0:
             continue
-        disjuncts = disjuncts[(~(domains.margin > 0)).nonzero().flatten()]
+        disjuncts = disjuncts[domains.open_index]
         started = time.monotonic()
         task, values = refined(task, values, problem, b, disjuncts, seconds, deadline)
         domains = alpha_crown(task, deadline, report)
-        open_ = (~(domains.margin > 0)).nonzero().flatten()
+        open_ = domains.open_index
         if len(open_) == 0:
             continue
         cubes = Cubes(problem, b, deadline, confirm, report, interlude)
@@ -76,7 +76,7 @@ def split_activations(
 
 def alpha_crown(task: Task, deadline: Deadline, report: Callable[[Progress], None], steps: int = ROOT_STEPS) -> Domains:
     domains = root_domains(task, deadline, steps)
-    report(Progress("alpha-crown", int((~(domains.margin > 0)).sum()), 0, float(domains.margin.min())))
+    report(Progress("alpha-crown", len(domains.open_index), 0, float(domains.margin.min())))
     return domains
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
-from lirpa_verify.search.branching import Layout
+from lirpa_verify.search.branching import Layout, splitter
 from lirpa_verify.search.domains import Domains, Key
 
 
@@ -17,8 +17,7 @@ def split(graph: Graph, layout: Layout, domains: Domains, entry: Tensor) -> Doma
     batch = len(domains)
     for z, who, where in layout.locate(entry):
         interval = Interval(domains.fields["lower", z][who], domains.fields["upper", z][who])
-        user = next(u for u in graph.users[z] if graph.nodes[u].operator.splittable)
-        point = pick(graph.nodes[user].operator.split_point(interval), where)
+        point = pick(graph.nodes[splitter(graph, z)].operator.split_point(interval), where)
         point = torch.minimum(torch.maximum(point, pick(interval.lower, where)), pick(interval.upper, where))
         for side, end, sign in ((0, "upper", 1.0), (batch, "lower", -1.0)):
             for name, value in ((end, point), ("point", point), ("sign", sign)):
