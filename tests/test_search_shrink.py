@@ -9,7 +9,8 @@ from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search.bound_boxes import bound_rows
 from lirpa_verify.search.boxes import Boxes, join
-from lirpa_verify.search.input_split import halve, initial_boxes, reduce, split
+from lirpa_verify.search.halving import halve, split
+from lirpa_verify.search.input_split import initial_boxes, reduce
 from lirpa_verify.search.shrink import shrink
 from lirpa_verify.search.stack import Stack
 
@@ -54,7 +55,7 @@ def test_reduced_boxes_keep_every_sampled_violation() -> None:
         start = initial_boxes(problem)
         bounds = bound_rows(graph, problem.specification, start, bound_nodes(graph, start.interval))
         left, sensitivity = reduce(start, bounds)
-        children = split(left, sensitivity, room=64) if len(left) else left
+        children = split(left, torch.zeros_like(sensitivity), sensitivity, room=64) if len(left) else left
         for b in range(3):
             margins = problem.specification.margins(points[:, b], y[:, b], torch.full((500,), b))
             violating = (margins <= 0).all(2)  # (points, disjuncts)

@@ -22,6 +22,7 @@ from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.search.bound_boxes import RowBounds, bound_boxes, still_open
 from lirpa_verify.search.boxes import Boxes
+from lirpa_verify.search.gain import expected_gain
 from lirpa_verify.search.parallel import Workers
 from lirpa_verify.search.specification import Problem
 
@@ -82,6 +83,15 @@ class Effort:
             return bound_boxes(self.graph, self.problem.specification, part, method, until or self.deadline, alive)
 
         return self.workers.bound(boxes, bounds)
+
+    def gain(self, boxes: Boxes) -> Tensor:
+        """(batch, inputs): what halving each input is expected to bring; nothing where there is no choice."""
+        if int((boxes.upper > boxes.lower).sum(1).amax()) <= 1:
+            return torch.zeros_like(boxes.lower)
+        return torch.cat(self.workers.map(boxes, self.gain_of_part))
+
+    def gain_of_part(self, boxes: Boxes) -> Tensor:
+        return expected_gain(self.graph, self.problem.specification, boxes)
 
     def choose(self, boxes: Boxes) -> None:
         """Tries both methods on a sample of the boxes."""

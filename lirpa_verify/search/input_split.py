@@ -19,6 +19,7 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.search.bound_boxes import RowBounds, still_open
 from lirpa_verify.search.boxes import Boxes, join
 from lirpa_verify.search.effort import Effort
+from lirpa_verify.search.halving import can_halve, split
 from lirpa_verify.search.parallel import workers
 from lirpa_verify.search.shrink import shrink
 from lirpa_verify.search.specification import Problem
@@ -112,8 +113,10 @@ def search(
             return beside
         remaining, sensitivity = reduce(left, bounds)
         divisible = can_halve(remaining).any(1)
-        stack.push(split(remaining[divisible], sensitivity[divisible], room=size.now))
         tally.add(len(boxes), len(boxes) - len(remaining), int((~divisible).sum()))
+        remaining, sensitivity = remaining[divisible], sensitivity[divisible]
+        if len(remaining):
+            stack.push(split(remaining, effort.gain(remaining), sensitivity, room=size.now))
         if time.monotonic() - reported > REPORT_SECONDS:
             reported = time.monotonic()
             report(Progress("input-split", stack.count, tally.closed, stack.worst()))
@@ -165,38 +168,6 @@ def reduce(boxes: Boxes, bounds: RowBounds) -> tuple[Boxes, Tensor]:
     nonempty = (~(cut.lower > cut.upper).any(1)).nonzero().flatten()  # an end that is not a number excludes nothing
     reduced = Boxes(cut.lower, cut.upper, boxes.origin, alive, worst)
     return reduced[nonempty], sensitivity[nonempty]
-
-
-def split(boxes: Boxes, sensitivity: Tensor, room: int) -> Boxes:
-    """Halves every box; several times while there are few, so that batches fill up."""
-    levels = 1
-    while len(boxes) * 2 ** (levels + 1) <= room and levels < 6:
-        levels += 1
-    for _ in range(levels):
-        if len(boxes) == 0:
-            return boxes
-        width = boxes.upper - boxes.lower
-        score = sensitivity * width
-        score = score + 1e-3 * width * score.amax(1, keepdim=True) / width.amax(1, keepdim=True).clamp(min=1e-300)
-        possible = can_halve(boxes)
-        score = score.masked_fill(~torch.isfinite(score), 0).masked_fill(~possible, -1)
-        dimension = torch.where(score.amax(1) > 0, score.argmax(1), width.masked_fill(~possible, -1).argmax(1))
-        boxes, sensitivity = halve(boxes, dimension), sensitivity.repeat(2, 1)
-    return boxes
-
-
-def can_halve(boxes: Boxes) -> Tensor:
-    """(batch, inputs): whether a number lies between the ends; not so where an end is infinite."""
-    middle = (boxes.lower + boxes.upper) / 2
-    return (boxes.lower < middle) & (middle < boxes.upper)
-
-
-def halve(boxes: Boxes, dimension: Tensor) -> Boxes:
-    pick = dimension.unsqueeze(1)
-    middle = (boxes.lower.gather(1, pick) + boxes.upper.gather(1, pick)) / 2
-    left = Boxes(boxes.lower, boxes.upper.scatter(1, pick, middle), boxes.origin, boxes.alive, boxes.margin)
-    right = Boxes(boxes.lower.scatter(1, pick, middle), boxes.upper, boxes.origin, boxes.alive, boxes.margin)
-    return join([left, right])
 
 
 @dataclass

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 
@@ -20,6 +21,7 @@ from lirpa_verify.load.threads import torch_threads
 from lirpa_verify.search.bound_boxes import RowBounds
 from lirpa_verify.search.boxes import Boxes
 
+T = TypeVar("T")
 SMALLEST_PART = 16  # boxes that are worth a part of their own
 PARTS_PER_THREAD = 2  # boxes differ in what they cost: who is done first takes another part
 
@@ -31,14 +33,19 @@ class Workers:
     count: int
     pool: ThreadPoolExecutor | None
 
-    def bound(self, boxes: Boxes, function: Callable[[Boxes], RowBounds]) -> RowBounds:
-        """`function` must use the same disjuncts for every part."""
+    def map(self, boxes: Boxes, function: Callable[[Boxes], T]) -> list[T]:
+        """What the function makes of the parts, in their order."""
         parts = min(self.count * PARTS_PER_THREAD, len(boxes) // SMALLEST_PART)
         if self.pool is None or parts < 2:
-            return function(boxes)
+            return [function(boxes)]
         ends = [len(boxes) * k // parts for k in range(parts + 1)]
         slices = [boxes[slice(a, b)] for a, b in pairwise(ends)]
-        return joined(list(self.pool.map(torch.no_grad()(function), slices)))
+        return list(self.pool.map(torch.no_grad()(function), slices))
+
+    def bound(self, boxes: Boxes, function: Callable[[Boxes], RowBounds]) -> RowBounds:
+        """`function` must use the same disjuncts for every part."""
+        parts = self.map(boxes, function)
+        return parts[0] if len(parts) == 1 else joined(parts)
 
 
 def joined(parts: list[RowBounds]) -> RowBounds:
