@@ -78,7 +78,7 @@ def test_points_stay_in_pinned_and_tiny_boxes() -> None:
     attack = attack_on(graph, prop)
     lower, upper = attack.problem.box
     box = torch.zeros(50, dtype=torch.int64)
-    start = attack.start_points(box)
+    start, _ = attack.start_points(box, torch.zeros_like(box))
     assert bool((start >= lower).all()) and bool((start <= upper).all())
     assert search(attack, 2) is None
 

@@ -11,7 +11,7 @@ from random_networks import Row, dense_graph, generator, graph_of, make_property
 from lirpa_verify.bounds.intermediate import Method
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
-from lirpa_verify.search import input_split as module
+from lirpa_verify.search import batch_size as module
 from vnnlib import Property
 
 GAP = 1e-4  # of a threshold from the true minimum, relative

@@ -1,8 +1,9 @@
 """Projected gradient descent towards a violation, in batches over all disjuncts at once.
 
-Starts are random points and random corners of the boxes; every start aims at one disjunct. The step
-is the sign of the gradient scaled by the box's width and shrinks over a run (Madry et al.,
-arXiv:1706.06083). An `Attack` can be continued at any time, so that it can share the clock with a proof.
+Every start aims at one disjunct and is the best of a few random points and corners of its box: violations
+that fill some thousandth of a box are found by looking, where descent would run past them. The step
+is the sign of the gradient scaled by the box's width, of different first sizes, and shrinks over a run (Madry
+et al., arXiv:1706.06083). An `Attack` can be continued at any time, so that it can share the clock with a proof.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from lirpa_verify.verdict import Witness
 Confirm = Callable[[Tensor], "Witness | None"]
 
 STEPS = 40
-FIRST_STEP, LAST_STEP = 0.25, 0.002  # of a box's width
+FIRST_STEPS, LAST_STEP = (0.25, 0.05), 0.002  # of a box's width; the starts take turns
+CANDIDATES = 8  # points of which a start is the best
 LARGEST_BATCH = 4096
 SECONDS_PER_RUN = 0.5  # the batch of starts is chosen so that one run takes about this long
 
@@ -47,8 +49,9 @@ class Attack:
         """One run of projected gradient descent from fresh starts."""
         started = time.monotonic()
         box, disjunct = self.choose_targets()
-        points = self.start_points(box)
-        witness = self.descend(points, box, disjunct, deadline)
+        points, witness = self.start_points(box, disjunct)
+        if witness is None:
+            witness = self.descend(points, box, disjunct, deadline)
         seconds = time.monotonic() - started
         self.spent += seconds
         self.runs += 1
@@ -65,36 +68,54 @@ class Attack:
         chosen = self.targets[pick].to(self.problem.box.lower.device)
         return chosen[:, 0], chosen[:, 1]
 
-    def start_points(self, box: Tensor) -> Tensor:
-        """Random points, every fourth a random corner, the first few of the first run the middles."""
+    def start_points(self, box: Tensor, disjunct: Tensor) -> tuple[Tensor, Witness | None]:
+        """The best of some candidates for every start, and a witness where one of them is one."""
+        best, least = self.random_points(box), torch.full_like(box, torch.inf, dtype=torch.float32)
+        for k in range(CANDIDATES):
+            points = self.random_points(box)
+            if self.runs == 0 and k == 0:
+                middle = (self.problem.box.lower[box] + self.problem.box.upper[box]) / 2
+                points[: len(self.targets)] = middle[: len(self.targets)]
+            with torch.no_grad():
+                loss, violating = self.losses(points, box, disjunct)
+            witness = self.confirmed(points, violating)
+            if witness is not None:
+                return best, witness
+            better = loss < least
+            best, least = torch.where(better.unsqueeze(1), points, best), torch.where(better, loss, least)
+        return best, None
+
+    def random_points(self, box: Tensor) -> Tensor:
+        """Uniform ones, every fourth a corner."""
         lower, upper = self.problem.box.lower[box], self.problem.box.upper[box]
         share = torch.rand(lower.shape, generator=self.generator, dtype=torch.float64).to(lower)
         share[::4] = share[::4].round()
-        if self.runs == 0:
-            share[: len(self.targets)] = 0.5
         return lower + share * (upper - lower)
+
+    def losses(self, points: Tensor, box: Tensor, disjunct: Tensor) -> tuple[Tensor, Tensor]:
+        """How far each point is from its disjunct, and whether it satisfies any of its box."""
+        margins = self.problem.specification.margins(points, self.graph.forward(points), box)
+        violating = (margins.detach() <= 0).all(2).any(1)
+        own = margins[torch.arange(len(points), device=points.device), disjunct]
+        loss = own.clamp(min=-1e-6).masked_fill(torch.isinf(own), 0)
+        return loss.amax(1) + 0.1 * loss.clamp(min=0).sum(1), violating
+
+    def confirmed(self, points: Tensor, violating: Tensor) -> Witness | None:
+        return self.confirm(points[violating].detach()) if bool(violating.any()) else None
 
     def descend(self, points: Tensor, box: Tensor, disjunct: Tensor, deadline: Deadline) -> Witness | None:
         lower, upper = self.problem.box.lower[box], self.problem.box.upper[box]
         width = upper - lower
-        number = torch.arange(len(points), device=points.device)
+        first = points.new_tensor(FIRST_STEPS).repeat(len(points))[: len(points)].unsqueeze(1)
         for step in range(STEPS):
             points = points.detach().requires_grad_()
             with torch.enable_grad():
-                output = self.graph.forward(points)
-                margins = self.problem.specification.margins(points, output, box)[number, disjunct]
-                loss = margins.clamp(min=-1e-6).masked_fill(torch.isinf(margins), 0)
-                worst = margins.amax(1)
-                objective = loss.amax(1).sum() + 0.1 * loss.clamp(min=0).sum()
-            gradient = gradient_of(objective, points)
-            violating = worst <= 0
-            if bool(violating.any()):
-                witness = self.confirm(points[violating].detach())
-                if witness is not None:
-                    return witness
-            if deadline.passed() or gradient is None:
-                return None
-            size = FIRST_STEP * (LAST_STEP / FIRST_STEP) ** (step / (STEPS - 1))
+                loss, violating = self.losses(points, box, disjunct)
+            gradient = gradient_of(loss.sum(), points)
+            witness = self.confirmed(points, violating)
+            if witness is not None or deadline.passed() or gradient is None:
+                return witness
+            size = first * (LAST_STEP / first) ** (step / (STEPS - 1))
             moved = points.detach() - size * width * torch.nan_to_num(gradient).sign()
             points = torch.minimum(torch.maximum(moved, lower), upper)
         return None

@@ -16,6 +16,7 @@ from torch import Tensor
 from lirpa_verify.bounds.intermediate import Method
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
+from lirpa_verify.search.batch_size import BatchSize
 from lirpa_verify.search.bound_boxes import RowBounds, still_open
 from lirpa_verify.search.boxes import Boxes, join
 from lirpa_verify.search.effort import Effort
@@ -29,10 +30,8 @@ from lirpa_verify.verdict import Progress, Result, Witness
 Confirm = Callable[[Tensor], "Witness | None"]  # candidates (points, varying inputs) -> a confirmed witness
 Report = Callable[[Progress], None]
 
-FIRST_BATCH = 64
-BATCH_BYTES = 2**26
-ROUND_SECONDS = 0.5
 REPORT_SECONDS = 0.2
+FEWEST_PARALLEL = 64  # boxes in the largest batch
 
 
 @dataclass
@@ -80,7 +79,7 @@ def input_split(
     """
     size = BatchSize.of(graph)
     # One box of a wide graph is work enough for torch's own threads.
-    parallel = size.limit >= FIRST_BATCH and problem.box.lower.device.type == "cpu"
+    parallel = size.limit >= FEWEST_PARALLEL and problem.box.lower.device.type == "cpu"
     with torch.no_grad(), workers(parallel) as crew:
         effort = Effort.of(graph, problem, deadline, crew, method)
         return search(effort, size, confirm, report, interlude)
@@ -168,24 +167,3 @@ def reduce(boxes: Boxes, bounds: RowBounds) -> tuple[Boxes, Tensor]:
     nonempty = (~(cut.lower > cut.upper).any(1)).nonzero().flatten()  # an end that is not a number excludes nothing
     reduced = Boxes(cut.lower, cut.upper, boxes.origin, alive, worst)
     return reduced[nonempty], sensitivity[nonempty]
-
-
-@dataclass
-class BatchSize:
-    """As many boxes as take about half a second, so that news, attacks and the deadline are not kept waiting."""
-
-    now: int
-    limit: int
-
-    @staticmethod
-    def of(graph: Graph) -> BatchSize:
-        """Batches whose linear forms at the widest node fit in `BATCH_BYTES`; larger ones are no faster."""
-        widest = max(node.size for node in graph.nodes)
-        limit = max(1, BATCH_BYTES // (16 * widest * (graph.n_inputs + 1)))
-        return BatchSize(min(FIRST_BATCH, limit), limit)
-
-    def learn(self, boxes: int, seconds: float) -> None:
-        if seconds > 2 * ROUND_SECONDS:
-            self.now = max(1, self.now // 2)
-        elif seconds < ROUND_SECONDS / 2 and boxes >= self.now:
-            self.now = min(self.limit, self.now * 2)

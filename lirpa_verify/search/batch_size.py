@@ -1,0 +1,42 @@
+"""How many boxes a round takes: doubled while that bounds more of them in a second."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from lirpa_verify.graph.graph import Graph
+
+FIRST_BATCH = 64
+BATCH_BYTES = 2**26
+LONGEST_ROUND = 2.0  # seconds: news, attacks and the deadline wait for the end of a round
+NEWEST = 0.5  # weight of the newest measurement of a size
+
+
+@dataclass
+class BatchSize:
+    """The present size, and what sizes have been measured to bring."""
+
+    now: int
+    limit: int
+    rates: dict[int, float] = field(default_factory=dict)  # boxes per second by size
+
+    @staticmethod
+    def of(graph: Graph) -> BatchSize:
+        """At most what has linear forms at the widest node that fit in `BATCH_BYTES`; more is no faster."""
+        widest = max(node.size for node in graph.nodes)
+        limit = max(1, BATCH_BYTES // (16 * widest * (graph.n_inputs + 1)))
+        return BatchSize(min(FIRST_BATCH, limit), limit)
+
+    def learn(self, boxes: int, seconds: float) -> None:
+        """Takes in what the last round took; a round that was not full says little."""
+        if boxes < self.now:
+            return
+        rate = boxes / max(seconds, 1e-9)
+        known = self.rates.get(self.now, rate)
+        self.rates[self.now] = rate = NEWEST * rate + (1 - NEWEST) * known
+        half, double = max(1, self.now // 2), min(self.limit, 2 * self.now)
+        if seconds > LONGEST_ROUND or self.rates.get(half, 0.0) > rate:
+            self.now = half
+        elif 2 * seconds < LONGEST_ROUND and self.rates.get(double, math.inf) > rate:
+            self.now = double
