@@ -23,7 +23,7 @@ def random_problem(seed: int, activation: str) -> tuple[Graph, Problem]:
     graph = dense_graph(seed, (INPUTS, 16, 16, 16, 1), activation, scale=1.5)
     box = random_boxes(generator(seed), BOXES, INPUTS)
     ends = [(low.tolist(), high.tolist()) for low, high in zip(*box, strict=True)]
-    rows = [(b, [({INPUTS: 1.0}, -1e3)]) for b in range(BOXES)]
+    rows = [(b, [({INPUTS: 1.0}, 1e3)]) for b in range(BOXES)]
     return graph, problem_of(make_property(INPUTS, 1, ends, rows))
 
 
@@ -37,9 +37,9 @@ def halved_margins(graph: Graph, problem: Problem, boxes: Boxes) -> Tensor:
     return torch.stack(found)
 
 
-@pytest.mark.parametrize("activation", ["relu", "sigmoid", "sin"])
-def test_the_largest_gain_is_nearly_the_best_choice(activation: str) -> None:
-    """Of what there is between the worst and the best input, it takes most, and more than coefficients take."""
+@pytest.mark.parametrize(("activation", "share_taken"), [("relu", 0.93), ("sigmoid", 0.85), ("sin", 0.75)])
+def test_the_largest_gain_is_nearly_the_best_choice(activation: str, share_taken: float) -> None:
+    """Of what there is between the worst and the best input, most is taken; with ReLUs more than by coefficients."""
     by_gain, by_coefficient = [], []
     for seed in range(8):
         graph, problem = random_problem(seed, activation)
@@ -50,34 +50,33 @@ def test_the_largest_gain_is_nearly_the_best_choice(activation: str) -> None:
         share = (every - low) / (high - low).clamp(min=1e-6)
         weight = bound_boxes(graph, problem.specification, boxes, "crown").linear.weight[:, 0]
         sensitivity = weight.abs() * (boxes.upper - boxes.lower)
-        gain = expected_gain(graph, problem.specification, boxes)
+        gain = expected_gain(graph, problem.specification, boxes, "crown")
         by_gain.append(share.gather(0, gain.argmax(1)[None])[0][matters])
         by_coefficient.append(share.gather(0, sensitivity.argmax(1)[None])[0][matters])
-    assert float(torch.cat(by_gain).mean()) > 0.75
-    assert float(torch.cat(by_gain).mean()) > float(torch.cat(by_coefficient).mean())
+    assert float(torch.cat(by_gain).mean()) > share_taken
+    assert activation != "relu" or float(torch.cat(by_gain).mean()) > float(torch.cat(by_coefficient).mean())
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, problem = random_problem(3, "relu")
     boxes = initial_boxes(problem)
-    whole = expected_gain(graph, problem.specification, boxes)
+    whole = expected_gain(graph, problem.specification, boxes, "crown")
     assert whole.shape == (BOXES, INPUTS)
     assert bool((whole >= 0).all()) and bool((whole > 0).any(1).all())
     monkeypatch.setattr(module, "CHUNK_BYTES", 1)
-    assert torch.allclose(whole, expected_gain(graph, problem.specification, boxes), atol=1e-9)
+    assert torch.allclose(whole, expected_gain(graph, problem.specification, boxes, "crown"), atol=1e-9)
 
 
 def test_a_fixed_input_gains_nothing() -> None:
     graph, problem = random_problem(4, "relu")
     boxes = initial_boxes(problem)
     boxes.upper[:, 1] = boxes.lower[:, 1]
-    assert bool((expected_gain(graph, problem.specification, boxes)[:, 1] == 0).all())
+    assert bool((expected_gain(graph, problem.specification, boxes, "crown")[:, 1] == 0).all())
 
 
 def test_where_no_gain_is_known_every_input_is_halved_in_turn() -> None:
     problem = problem_of(make_property(2, 1, [([-4.3, -2.2], [3.9, 2.7])], [(0, [({2: 1.0}, -20.0)])]))
     boxes = initial_boxes(problem)
-    unknown = torch.zeros_like(boxes.lower)
-    parts = split(boxes, unknown, unknown, room=64)
+    parts = split(boxes, torch.zeros_like(boxes.lower), room=64)
     assert len(parts) == 64
     assert bool((parts.upper - parts.lower < 1.1).all())

@@ -55,7 +55,7 @@ def test_reduced_boxes_keep_every_sampled_violation() -> None:
         start = initial_boxes(problem)
         bounds = bound_rows(graph, problem.specification, start, bound_nodes(graph, start.interval))
         left, sensitivity = reduce(start, bounds)
-        children = split(left, torch.zeros_like(sensitivity), sensitivity, room=64) if len(left) else left
+        children = split(left, sensitivity, room=64) if len(left) else left
         for b in range(3):
             margins = problem.specification.margins(points[:, b], y[:, b], torch.full((500,), b))
             violating = (margins <= 0).all(2)  # (points, disjuncts)
@@ -69,7 +69,8 @@ def test_reduced_boxes_keep_every_sampled_violation() -> None:
 def test_halves_cover_the_box() -> None:
     g = generator(4)
     box = random_boxes(g, 6, 3)
-    boxes = Boxes(*box, torch.arange(6), torch.ones(6, 1, dtype=torch.bool), torch.zeros(6, dtype=torch.float64))
+    number, alive = torch.arange(6), torch.ones(6, 1, dtype=torch.bool)
+    boxes = Boxes(*box, number, alive, torch.zeros(6, dtype=torch.float64), torch.ones_like(box.lower), number)
     halves = halve(boxes, torch.tensor([0, 1, 2, 0, 1, 2]))
     assert halves.origin.tolist() == [*range(6), *range(6)]
     points = samples(g, box, 200)
@@ -82,7 +83,7 @@ def test_the_stack_returns_everything_once() -> None:
     def boxes(numbers: range) -> Boxes:
         origin = torch.tensor(list(numbers))
         column = origin.double().unsqueeze(1)
-        return Boxes(column, column, origin, origin.unsqueeze(1) >= 0, origin.double())
+        return Boxes(column, column, origin, origin.unsqueeze(1) >= 0, origin.double(), column, origin)
 
     stack: Stack[Boxes] = Stack(join)
     stack.push(boxes(range(5)))

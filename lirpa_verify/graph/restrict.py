@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.graph.graph import Graph, Node
+from lirpa_verify.graph.quadratic import join_definite_forms
 from lirpa_verify.graph.simplify import prune, simplify
 from lirpa_verify.operators.base import Linear
 from lirpa_verify.operators.constant import Constant, Input
@@ -32,7 +33,9 @@ def restrict(graph: Graph, fixed: Tensor, values: Tensor) -> Graph:
     """
     if bool(fixed.any()):
         graph = simplify(with_embed(graph, fixed, values))
-    return simplify(join_prefix(graph)) if graph.n_inputs <= PREFIX_INPUTS else graph
+    if graph.n_inputs <= PREFIX_INPUTS:
+        graph = simplify(join_prefix(graph))
+    return join_definite_forms(graph)
 
 
 def with_embed(graph: Graph, fixed: Tensor, values: Tensor) -> Graph:

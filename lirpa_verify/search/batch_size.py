@@ -1,4 +1,4 @@
-"""How many boxes a round takes: doubled while that bounds more of them in a second."""
+"""How many boxes a round takes: doubled while that bounds more of them in a second of processor time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lirpa_verify.graph.graph import Graph
 
 FIRST_BATCH = 64
 BATCH_BYTES = 2**26
-LONGEST_ROUND = 2.0  # seconds: news, attacks and the deadline wait for the end of a round
+LONGEST_ROUND = 2.0  # seconds of all processors: news, attacks and the deadline wait for the end of a round
 NEWEST = 0.5  # weight of the newest measurement of a size
 
 
@@ -19,7 +19,7 @@ class BatchSize:
 
     now: int
     limit: int
-    rates: dict[int, float] = field(default_factory=dict)  # boxes per second by size
+    rates: dict[int, float] = field(default_factory=dict)  # boxes per second of processor time, by size
 
     @staticmethod
     def of(graph: Graph) -> BatchSize:
@@ -29,7 +29,7 @@ class BatchSize:
         return BatchSize(min(FIRST_BATCH, limit), limit)
 
     def learn(self, boxes: int, seconds: float) -> None:
-        """Takes in what the last round took; a round that was not full says little."""
+        """Takes in how many seconds of processor time the last round took; one that was not full says little."""
         if boxes < self.now:
             return
         rate = boxes / max(seconds, 1e-9)

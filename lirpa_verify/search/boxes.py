@@ -15,7 +15,8 @@ class Boxes:
     """A batch of sub-problems.
 
     `origin` is the property's box each came from, `alive` which of that box's disjuncts are not yet
-    proved impossible in it, `margin` the margin its parent was left with (-inf at the start).
+    proved impossible in it, `margin` the margin its parent was left with (-inf at the start), `gain` what
+    halving each input was expected to bring when that was last computed, `age` halvings ago.
     """
 
     lower: Tensor  # (batch, inputs)
@@ -23,6 +24,8 @@ class Boxes:
     origin: Tensor  # (batch,)
     alive: Tensor  # (batch, disjuncts) bool
     margin: Tensor  # (batch,)
+    gain: Tensor  # (batch, inputs)
+    age: Tensor  # (batch,) int64
 
     def __len__(self) -> int:
         return len(self.lower)
@@ -32,16 +35,14 @@ class Boxes:
         return Interval(self.lower, self.upper)
 
     def __getitem__(self, index: Tensor | slice) -> Boxes:
-        return Boxes(self.lower[index], self.upper[index], self.origin[index], self.alive[index], self.margin[index])
+        return Boxes(*(field[index] for field in fields(self)))
+
+
+def fields(boxes: Boxes) -> tuple[Tensor, ...]:
+    return boxes.lower, boxes.upper, boxes.origin, boxes.alive, boxes.margin, boxes.gain, boxes.age
 
 
 def join(parts: list[Boxes]) -> Boxes:
     if len(parts) == 1:
         return parts[0]
-    return Boxes(
-        torch.cat([p.lower for p in parts]),
-        torch.cat([p.upper for p in parts]),
-        torch.cat([p.origin for p in parts]),
-        torch.cat([p.alive for p in parts]),
-        torch.cat([p.margin for p in parts]),
-    )
+    return Boxes(*(torch.cat(column) for column in zip(*map(fields, parts), strict=True)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -27,8 +27,10 @@ from lirpa_verify.search.parallel import Workers
 from lirpa_verify.search.specification import Problem
 
 METHODS: tuple[Method, ...] = ("forward", "crown")  # the cheap one first
-SAMPLE, FEWEST = 64, 16  # boxes of a trial
+SAMPLE, FEWEST = 256, 64  # boxes of a trial: fewer would measure what a batch costs, not a box
 FIRST_TRIAL, REPEAT = 0.2, 4.0  # seconds of bounding before the first trial, and the factor to the next
+OLDEST_GAIN = 4  # halvings that an expected gain is inherited for: it costs more than a bound, and changes slowly
+HANDICAP = 4.0  # cheap bounds alone must be so much better: they also guide the splits worse
 HOPELESS = 100.0  # the logarithm that stands for an error without bound
 TRIAL_SHARE = 0.1  # of the time left is the most that a trial may take
 
@@ -84,14 +86,17 @@ class Effort:
 
         return self.workers.bound(boxes, bounds)
 
-    def gain(self, boxes: Boxes) -> Tensor:
-        """(batch, inputs): what halving each input is expected to bring; nothing where there is no choice."""
-        if int((boxes.upper > boxes.lower).sum(1).amax()) <= 1:
-            return torch.zeros_like(boxes.lower)
-        return torch.cat(self.workers.map(boxes, self.gain_of_part))
+    def with_gain(self, boxes: Boxes) -> Boxes:
+        """The boxes with what halving each input brings computed anew where that is some halvings old."""
+        stale = (boxes.age >= OLDEST_GAIN).nonzero().flatten()
+        if len(stale) == 0 or int((boxes.upper > boxes.lower).sum(1).amax()) <= 1:  # or nothing to choose
+            return boxes
+        fresh = torch.cat(self.workers.map(boxes[stale], self.gain_of_part))
+        gain, age = boxes.gain.index_copy(0, stale, fresh), boxes.age.index_fill(0, stale, 0)
+        return replace(boxes, gain=gain, age=age)
 
     def gain_of_part(self, boxes: Boxes) -> Tensor:
-        return expected_gain(self.graph, self.problem.specification, boxes)
+        return expected_gain(self.graph, self.problem.specification, boxes, self.stages[-1])
 
     def choose(self, boxes: Boxes) -> None:
         """Tries both methods on a sample of the boxes."""
@@ -107,7 +112,7 @@ class Effort:
         cheap, dear = trials
         growth = [self.growth(boxes, trial.bounds, dear.bounds) for trial in trials]
         closed = 1 - float(still_open(boxes, cheap.bounds).any(1).double().mean())
-        if math.log(cheap.seconds) + growth[0] <= math.log(dear.seconds) + growth[1]:
+        if math.log(HANDICAP * cheap.seconds) + growth[0] <= math.log(dear.seconds) + growth[1]:  # NaN: never
             self.stages = (cheap.method,)
         elif closed * dear.seconds > cheap.seconds:
             self.stages = (cheap.method, dear.method)
@@ -117,17 +122,21 @@ class Effort:
     def growth(self, boxes: Boxes, bounds: RowBounds, dear: RowBounds) -> float:
         """The mean logarithm of the number of boxes that a box becomes until it is closed.
 
-        Measured on each box's hardest disjunct, in the row that is nearest to a proof, where the dear
-        bound takes its minimum: the row's value there is the error that a proof allows.
+        Measured on each box's hardest disjunct, in the row that is nearest to a proof. The row's value where the
+        dear bound takes its minimum is the error that a proof allows; a row that is not positive
+        there cannot close the box, whatever its bound. Boxes without any such row say nothing.
         """
-        number = torch.arange(len(boxes), device=boxes.lower.device)
-        open_ = boxes.alive[:, dear.disjuncts]
-        disjunct = dear.margin.amax(2).masked_fill(~open_, torch.inf).argmin(1)
-        row = dear.margin[number, disjunct].argmax(1)
-        weight = dear.linear.weight[number, disjunct * dear.margin.shape[2] + row]
-        corner = torch.where(weight > 0, boxes.lower, boxes.upper)
-        margins = self.problem.specification.margins(corner, self.graph.forward(corner), boxes.origin)
-        allowed = margins[:, dear.disjuncts][number, disjunct, row]
-        error: Tensor = (allowed - bounds.margin[number, disjunct, row]) / allowed
-        levels = torch.nan_to_num(error.clamp(min=1).log(), nan=HOPELESS, posinf=HOPELESS)[allowed > 0]
-        return self.graph.n_inputs / 2 * float(levels.mean()) if len(levels) else 0.0
+        count, rows = len(boxes), dear.margin.shape[2]
+        number = torch.arange(count, device=boxes.lower.device)
+        disjunct = dear.margin.amax(2).masked_fill(~boxes.alive[:, dear.disjuncts], torch.inf).argmin(1)
+        weight = dear.linear.weight.unflatten(1, (-1, rows))[number, disjunct]
+        corner = torch.where(weight > 0, boxes.lower.unsqueeze(1), boxes.upper.unsqueeze(1)).flatten(0, 1)
+        origin = boxes.origin.repeat_interleave(rows)
+        margins = self.problem.specification.margins(corner, self.graph.forward(corner), origin)
+        margins = margins[:, dear.disjuncts].unflatten(0, (count, rows))  # (batch, corner of row, disjuncts, rows)
+        allowed = margins[number, :, disjunct].diagonal(dim1=1, dim2=2)  # (batch, rows)
+        error: Tensor = (allowed - bounds.margin[number, disjunct]) / allowed
+        levels = torch.nan_to_num(error.clamp(min=1).log(), nan=HOPELESS, posinf=HOPELESS)
+        possible = (allowed > 0) & torch.isfinite(allowed)
+        levels = levels.masked_fill(~possible, torch.inf).amin(1)[possible.any(1)]
+        return self.graph.n_inputs / 2 * float(levels.mean()) if len(levels) else math.nan

@@ -11,12 +11,14 @@ arXiv:2002.12920, section 3.)
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from lirpa_verify.bounds.intermediate import Method
 from lirpa_verify.graph.graph import Graph
-from lirpa_verify.search.bound_boxes import bound_boxes
+from lirpa_verify.search.bound_boxes import bound_boxes, still_open
 from lirpa_verify.search.boxes import Boxes
 from lirpa_verify.search.specification import Specification
 
@@ -24,17 +26,17 @@ CHUNK_BYTES = 2**27  # of what autograd keeps for one chunk of boxes
 KEPT = 24  # tensors that it keeps per node, about, each with a row per varying input
 
 
-def expected_gain(graph: Graph, specification: Specification, boxes: Boxes) -> Tensor:
+def expected_gain(graph: Graph, specification: Specification, boxes: Boxes, method: Method) -> Tensor:
     """How much halving each input raises the bound of the hardest disjunct, to first order, both halves together.
 
-    Forward bounds are differentiated: cheap, and they nearly always rank the inputs as dearer bounds do.
+    The bound that is differentiated is the one that `method` gives: others rank the inputs differently.
 
     Returns:
         ``(batch, inputs)``, at least 0; 0 where there is no derivative.
     """
     width = max(1, int((boxes.upper > boxes.lower).sum(1).max())) if len(boxes) else 1
     each = 8 * KEPT * (width + 1) * sum(node.size for node in graph.nodes)
-    parts = [gain_of(graph, specification, boxes[who]) for who in chunks(len(boxes), CHUNK_BYTES // each)]
+    parts = [gain_of(graph, specification, boxes[who], method) for who in chunks(len(boxes), CHUNK_BYTES // each)]
     return torch.cat(parts) if parts else torch.zeros_like(boxes.lower)
 
 
@@ -43,13 +45,11 @@ def chunks(count: int, size: int) -> list[slice]:
     return [slice(k * size, min(count, (k + 1) * size)) for k in range(math.ceil(count / size))]
 
 
-def gain_of(graph: Graph, specification: Specification, boxes: Boxes) -> Tensor:
+def gain_of(graph: Graph, specification: Specification, boxes: Boxes, method: Method) -> Tensor:
     with torch.enable_grad():
         lower, upper = boxes.lower.detach().requires_grad_(), boxes.upper.detach().requires_grad_()
-        here = Boxes(lower, upper, boxes.origin, boxes.alive, boxes.margin)
-        bounds = bound_boxes(graph, specification, here, "forward")
-        alive = boxes.alive[:, bounds.disjuncts]
-        hardest = bounds.margin.amax(2).masked_fill(~alive, torch.inf).amin(1)
+        bounds = bound_boxes(graph, specification, replace(boxes, lower=lower, upper=upper), method)
+        hardest = bounds.margin.amax(2).masked_fill(~still_open(boxes, bounds), torch.inf).amin(1)
         usable = torch.isfinite(hardest)
         total = hardest[usable].sum()
         if not total.requires_grad:

@@ -19,7 +19,7 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.search.batch_size import BatchSize
 from lirpa_verify.search.bound_boxes import RowBounds, still_open
 from lirpa_verify.search.boxes import Boxes, join
-from lirpa_verify.search.effort import Effort
+from lirpa_verify.search.effort import OLDEST_GAIN, Effort
 from lirpa_verify.search.halving import can_halve, split
 from lirpa_verify.search.parallel import workers
 from lirpa_verify.search.shrink import shrink
@@ -31,6 +31,7 @@ Confirm = Callable[[Tensor], "Witness | None"]  # candidates (points, varying in
 Report = Callable[[Progress], None]
 
 REPORT_SECONDS = 0.2
+FILL = 128  # boxes split several times at once: up to so many cost little more than one
 FEWEST_PARALLEL = 64  # boxes in the largest batch
 
 
@@ -53,8 +54,9 @@ class Tally:
 def initial_boxes(problem: Problem) -> Boxes:
     lower, upper = problem.box
     alive = problem.specification.rows[:, :, 0] >= 0
+    number = torch.arange(len(lower), device=lower.device)
     margin = lower.new_full((len(lower),), -torch.inf)
-    return Boxes(lower, upper, torch.arange(len(lower), device=lower.device), alive, margin)
+    return Boxes(lower, upper, number, alive, margin, torch.zeros_like(lower), torch.full_like(number, OLDEST_GAIN))
 
 
 def input_split(
@@ -101,10 +103,10 @@ def search(
         if effort.deadline.passed():
             return Result("timeout", reason="time is up", statistics=statistics(stack, tally))
         boxes = stack.pop(size.now)
-        started = time.monotonic()
+        started = time.process_time()  # what others on the machine do says nothing about a batch
         left, bounds = effort.bound(boxes)
         witness = look_for_witness(graph, problem, left, bounds, confirm)
-        size.learn(len(boxes), time.monotonic() - started)
+        size.learn(len(boxes), time.process_time() - started)
         if witness is not None:
             return Result("sat", witness, "input split", statistics(stack, tally))
         beside = interlude()
@@ -115,7 +117,7 @@ def search(
         tally.add(len(boxes), len(boxes) - len(remaining), int((~divisible).sum()))
         remaining, sensitivity = remaining[divisible], sensitivity[divisible]
         if len(remaining):
-            stack.push(split(remaining, effort.gain(remaining), sensitivity, room=size.now))
+            stack.push(split(effort.with_gain(remaining), sensitivity, room=min(size.now, FILL)))
         if time.monotonic() - reported > REPORT_SECONDS:
             reported = time.monotonic()
             report(Progress("input-split", stack.count, tally.closed, stack.worst()))
@@ -165,5 +167,6 @@ def reduce(boxes: Boxes, bounds: RowBounds) -> tuple[Boxes, Tensor]:
     worst = margin.amax(2).masked_fill(~open_, torch.inf).amin(1)
     sensitivity = weight.abs().amax(2).masked_fill(~open_.unsqueeze(2), 0).amax(1)  # (batch, inputs)
     nonempty = (~(cut.lower > cut.upper).any(1)).nonzero().flatten()  # an end that is not a number excludes nothing
-    reduced = Boxes(cut.lower, cut.upper, boxes.origin, alive, worst)
+    left = (cut.upper - cut.lower) / (boxes.upper - boxes.lower).clamp(min=torch.finfo(weight.dtype).tiny)
+    reduced = Boxes(cut.lower, cut.upper, boxes.origin, alive, worst, boxes.gain * left, boxes.age)
     return reduced[nonempty], sensitivity[nonempty]
