@@ -18,11 +18,12 @@ from lirpa_verify.operators.power import EvenPower
 from lirpa_verify.operators.rearrange import Expand, Permute, Sum
 from lirpa_verify.operators.relu import ReLU
 from lirpa_verify.operators.standardise import Standardise
+from lirpa_verify.operators.transforms import differentiated
 
 
 def fixed(value: Tensor) -> bool:
     """Whether a rule may look at the values of a constant: not if it stands for a parameter that is being learned."""
-    return not value.requires_grad
+    return not differentiated(value)
 
 
 def shape_of(call: Call, item: int = 0) -> tuple[int, ...]:

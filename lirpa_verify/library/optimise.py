@@ -35,27 +35,29 @@ def optimised_slopes(
         region = Region(tuple(part.map(lambda t: t.detach()) for part in region.parts))
         rows = rows.detach()
         first = initial_positions(still, intervals, still.ancestors[still.output], rows.shape[1])
-    positions = {
-        i: Slopes(*(t.expand(region.batch, *t.shape[1:]).clone().requires_grad_() for t in pair))
-        for i, pair in first.items()
-    }
+        positions = {
+            i: Slopes(*(t.expand(region.batch, *t.shape[1:]).clone() for t in pair)) for i, pair in first.items()
+        }
+
+    def lower(positions: Mapping[int, Slopes]) -> tuple[Tensor, Tensor]:
+        slopes = slopes_at(still, intervals, positions)
+        bound = region_minimum(rows_backward(still, rows, list(intervals.values()), slopes), region)
+        return bound.sum(), bound
+
     variables = [t for pair in positions.values() for t in pair if t.numel()]
     moments = [(torch.zeros_like(v), torch.zeros_like(v)) for v in variables]
     best: Tensor | None = None
-    kept = {i: Slopes(*(t.detach().clone() for t in pair)) for i, pair in positions.items()}
-    for step in range(steps + 1 if variables else 0):
-        with torch.set_grad_enabled(step < steps):
-            slopes = slopes_at(still, intervals, positions)
-            bound = region_minimum(rows_backward(still, rows, list(intervals.values()), slopes), region)
-            total = bound.sum()
-        best, kept = better(best, bound.detach(), kept, positions)
-        if step == steps:
-            break
-        gradients = torch.autograd.grad(total, variables, allow_unused=True)
-        ascend(variables, gradients, moments, [1.0] * len(variables), step, FIRST_RATE * DECAY**step)
-        with torch.no_grad():
+    kept = {i: Slopes(*(t.clone() for t in pair)) for i, pair in positions.items()}
+    with torch.no_grad():
+        for step in range(steps if variables else 0):
+            gradients, bound = torch.func.grad(lower, has_aux=True)(positions)  # also inside other transformations
+            best, kept = better(best, bound, kept, positions)
+            found = tuple(t for i in positions for t in gradients[i] if t.numel())
+            ascend(variables, found, moments, [1.0] * len(variables), step, FIRST_RATE * DECAY**step)
             for variable in variables:
                 variable.clamp_(0, 1)
+        if best is not None:
+            _, kept = better(best, lower(positions)[1], kept, positions)
     return slopes_at(still, intervals, kept)
 
 

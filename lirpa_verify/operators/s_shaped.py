@@ -38,7 +38,7 @@ class SShaped(Univariate):
     def envelope_slope(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Slope at the middle of the envelope that follows f on the left and is straight towards `upper`."""
         middle = (lower + upper) / 2
-        d = self.leaves_curve(lower, upper)
+        d = self.leaves_curve(lower.detach(), upper.detach())
         d = torch.where(d == lower, lower, d)  # a tangent's slope does not change with where it touches, to first order
         width = upper - d
         slope = (self.forward(upper) - self.forward(d)) / torch.where(width > 0, width, 1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.operators.base import Interval
-from lirpa_verify.perturbations.base import EmptySet, Perturbation, entries, uniform
+from lirpa_verify.perturbations.base import EmptySet, Perturbation, entries, require_finite, uniform
 from lirpa_verify.perturbations.box import Box
 
 WALKS = 20  # hit-and-run steps of a sample
@@ -26,6 +26,7 @@ class ConstrainedBox(Perturbation):
     """``lower <= x <= upper`` and ``matrix x <= limit``.
 
     Raises:
+        ValueError: shapes that do not fit, or numbers that are not finite.
         EmptySet: when it is first bounded, if no point satisfies everything.
     """
 
@@ -41,6 +42,7 @@ class ConstrainedBox(Perturbation):
                 f"a constrained box with ends {tuple(self.lower.shape)} and {tuple(self.upper.shape)}, "
                 f"matrix {tuple(self.matrix.shape)} and limits {tuple(self.limit.shape)}"
             )
+        require_finite("a constrained box", *self.tensors())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -129,17 +131,20 @@ class LinearProgram:
         program.a_matrix_.start_ = np.searchsorted(row, np.arange(rows + 1)).astype(np.int32)
         program.a_matrix_.index_, program.a_matrix_.value_ = column.astype(np.int32), matrix[row, column]
         self._highs.passModel(program)
-        self._optimal = highspy.HighsModelStatus.kOptimal
+        self._status = highspy.HighsModelStatus
         self._columns = np.arange(n, dtype=np.int32)
 
     def solve(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Multipliers >= 0 of the constraints and the point."""
-        self._highs.changeColsCost(len(weight), self._columns, weight)
+        """Multipliers >= 0 of the constraints and the point; some of both for weights that are not finite."""
+        size = float(np.abs(weight).max(initial=0.0))  # the solver's tolerances are absolute
+        usable = 0 < size < np.inf
+        self._highs.changeColsCost(len(weight), self._columns, weight / size if usable else np.zeros_like(weight))
         self._highs.run()
         status = self._highs.getModelStatus()
-        if status != self._optimal:
-            raise EmptySet(
-                f"no point of the box satisfies the constraints (HiGHS: {self._highs.modelStatusToString(status)})"
-            )
+        if status == self._status.kInfeasible:
+            raise EmptySet("no point of the box satisfies the constraints")
+        if status != self._status.kOptimal:
+            raise RuntimeError(f"HiGHS solved no linear program: {self._highs.modelStatusToString(status)}")
         solution = self._highs.getSolution()
-        return np.maximum(-np.asarray(solution.row_dual), 0), np.asarray(solution.col_value)
+        duals = np.maximum(-np.asarray(solution.row_dual), 0) * (size if usable else 0)
+        return duals, np.asarray(solution.col_value)
