@@ -361,8 +361,25 @@ def test_bad_questions_are_refused():
         bounded.bounds([x, x])
     with pytest.raises(ValueError, match="no parameter 'w'"):
         bounded.bounds(x, parameters={"w": linf(x, 1)})
-    with pytest.raises(ValueError, match="perturbation"):
+    with pytest.raises(ValueError, match=r"1.weight has shape \(8, 6\), given \(3, 2\)"):
         bounded.bounds(x, parameters={"1.weight": linf(x, 1)})
+    with pytest.raises(ValueError, match=r"no parameter '1\.weigth'"):
+        bounded.bounds(x, values={"1.weigth": x})
+    with pytest.raises(ValueError, match=r"1\.weight has shape"):
+        bounded.bounds(x, values={"1.weight": x})
+    with pytest.raises(ValueError, match="neither a perturbation nor a tensor"):
+        bounded.bounds([3.0])
+    with pytest.raises(ValueError, match=r"given \(0, 3, 2\)"):
+        bounded.bounds(x[:0])
+    for labels in (torch.tensor([0, 3]), torch.tensor([-1, 0])):
+        with pytest.raises(ValueError, match="a label outside 0 to 2"):
+            bounded.margins(x, labels)
+    with pytest.raises(ValueError, match="integers are expected"):
+        bounded.margins(x, torch.zeros(2))
+    with pytest.raises(ValueError, match="one of them"):
+        bounded.bounds(x, labels=torch.tensor([0, 1]), specification=torch.eye(3))
+    with pytest.raises(ValueError, match="specification of shape"):
+        bounded.verify(x, specification=torch.ones(3))
     with pytest.raises(ValueError, match="specification"):
         bounded.bounds(x, specification=torch.zeros(2, 4))
     with pytest.raises(ValueError, match="no linear functions"):
@@ -371,3 +388,40 @@ def test_bad_questions_are_refused():
         bounded.verify(x)
     with pytest.raises(UnsupportedOperator, match="control flow"):
         Bounded(lambda x: x if x.sum() > 0 else -x, x)
+    with pytest.raises(UnsupportedOperator, match="no tensor"):
+        Bounded(lambda x: None, x)
+    with pytest.raises(UnsupportedOperator, match="a list, not a tensor"):
+        Bounded(network(), [x])
+    with pytest.raises(UnsupportedOperator, match="examples influence each other"):
+        Bounded(nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)), x)
+
+
+# -- types -------------------------------------------------------------------------------------------------------------
+
+
+def test_inputs_of_different_types_are_bounded_in_the_widest():
+    bounded, x = Bounded(lambda a, b: torch.tanh(a) * b, torch.zeros(1, 3), torch.zeros(1, 3)), numbers(2, 3)
+    whole = torch.tensor([[1, 2, 3], [4, 5, 6]])  # integers that do not vary
+    mixed = bounded.bounds([linf(x.float(), 0.1), x])
+    torch.testing.assert_close(mixed.lower, bounded.bounds([linf(x.float(), 0.1).to(torch.float64), x]).lower)
+    counted = bounded.bounds([linf(x.float(), 0.1), whole])
+    assert counted.lower.dtype == torch.float32
+    torch.testing.assert_close(counted.upper, bounded.bounds([linf(x.float(), 0.1), whole.float()]).upper)
+
+
+@pytest.mark.parametrize("kind", ["residual", "attention", "recurrent"])
+def test_modules_may_change_their_precision(kind):
+    net, x = module(kind).float(), numbers(2, 3, 2)
+    bounded = Bounded(net, x.float())
+    net.double()
+    torch.testing.assert_close(bounded.bounds(x, "ibp").lower, net(x))
+
+
+def test_slopes_that_do_not_matter_are_not_optimised():
+    """The choice between two values is bounded by constants, whatever the slopes below its condition."""
+
+    def choice(x: Tensor) -> Tensor:
+        return torch.where(torch.tanh(x) > 0, torch.ones_like(x), torch.zeros_like(x))
+
+    bounded, set_ = Bounded(choice, torch.zeros(1, 3)), linf(numbers(2, 3), 0.1)
+    torch.testing.assert_close(bounded.bounds(set_, "alpha-crown"), bounded.bounds(set_, "crown"))

@@ -1,4 +1,4 @@
-"""Bounds under torch.func: vmap is the loop, forward derivatives are the backward ones, functional calls are followed."""
+"""Bounds under torch.func: vmap is the loop, forward derivatives are the backward ones, calls are followed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lirpa_verify.library.bounded import Bounded
 from lirpa_verify.perturbations.ball import ball
 from lirpa_verify.perturbations.box import linf
+from lirpa_verify.perturbations.polytope import ConstrainedBox
 from lirpa_verify.perturbations.sparse import l0
 from lirpa_verify.perturbations.words import words
 from lirpa_verify.perturbations.zonotope import Zonotope
@@ -82,9 +83,7 @@ def test_vmap_of_gradients_is_the_loop(method):
     """An ensemble that is trained at once."""
     module = network(nn.Sigmoid)
     bounded, x, many = Bounded(module, numbers(1, 3)), numbers(2, 3), stacked(module)
-    gradient = torch.func.grad(
-        lambda values: bounded.margins(linf(x, 0.2), LABELS, method, values=values).sum()
-    )
+    gradient = torch.func.grad(lambda values: bounded.margins(linf(x, 0.2), LABELS, method, values=values).sum())
     mapped = torch.vmap(gradient)(many)
     for k in range(3):
         for name, one in gradient({name: t[k] for name, t in many.items()}).items():
@@ -138,6 +137,19 @@ def test_functional_calls_are_followed():
     values = {name.removeprefix("inner."): p for name, p in other.items()}
     torch.testing.assert_close(called, worst.bounded.margins(linf(x, 0.1), LABELS, "crown", values=values))
     assert not torch.allclose(called, worst(x))
+
+
+def test_boxes_with_constraints_under_transformations():
+    bounded, x = Bounded(network(nn.ReLU), numbers(1, 3)), numbers(1, 3)
+
+    def lower(x: Tensor) -> Tensor:
+        set_ = ConstrainedBox(x - 0.3, x + 0.3, torch.ones(1, 1, 3).double(), x.sum(1, keepdim=True))
+        return bounded.bounds(set_, "alpha-crown", steps=2).lower[0]
+
+    torch.testing.assert_close(torch.func.jacrev(lower)(x), torch.autograd.functional.jacobian(lower, x))
+    torch.testing.assert_close(torch.func.jacfwd(lower)(x), torch.func.jacrev(lower)(x))
+    several = numbers(3, 1, 3, seed=1)
+    torch.testing.assert_close(torch.vmap(lower)(several), torch.stack([lower(x) for x in several]))
 
 
 def test_vmap_over_embeddings_of_words():

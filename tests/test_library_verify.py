@@ -84,6 +84,27 @@ def test_a_ball_at_its_exact_radius():
     assert bounded.verify(ball(x, distance), labels=label)[0].verdict in ("sat", "unknown")  # too close for a proof
 
 
+@pytest.mark.parametrize("p", [1.0, 2.0, 5.0])
+def test_witnesses_of_float32_modules_lie_in_the_ball(p):
+    found = 0
+    for seed in range(12):
+        torch.manual_seed(seed)
+        net, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), torch.rand(1, 4)
+        result = Bounded(net, x).verify(ball(x, 0.8, p), labels=net(x).argmax(1), timeout=10)[0]
+        if result.witness is not None:
+            step = torch.from_numpy(result.witness.x).double() - x[0].double()
+            assert torch.linalg.vector_norm(step, p) <= torch.tensor(0.8).double()
+            found += 1
+    assert found > 2
+
+
+def test_zonotopes_without_generators_are_points():
+    net, x = classifier(0), numbers(2, 3, 2)
+    set_ = Zonotope(x, torch.zeros(2, 0, 3, 2, dtype=torch.float64))
+    results = Bounded(net, x).verify(set_, labels=net(x).argmax(1))
+    assert [result.verdict for result in results] == ["unsat", "unsat"]
+
+
 def test_few_sentences_are_decided_one_by_one():
     """A square is 1 at both words, which bounds over all between them cannot see."""
     embedding = torch.tensor([[0.0], [1.0], [-1.0]], dtype=torch.float64)

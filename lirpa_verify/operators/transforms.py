@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch._C import _functorch
 from torch.autograd.forward_ad import unpack_dual

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.operators.transforms import holds
-from lirpa_verify.perturbations.base import Perturbation, as_rows, entries, per_example, product, require_finite, uniform
+from lirpa_verify.perturbations.base import (
+    Perturbation,
+    as_rows,
+    entries,
+    per_example,
+    product,
+    require_finite,
+    uniform,
+)
 
 
 @dataclass(frozen=True)

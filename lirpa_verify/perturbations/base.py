@@ -68,9 +68,9 @@ class Perturbation:
         }
         return dataclasses.replace(self, **changes)
 
-    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Self:
-        """In another precision or on another device."""
-        return self.map(lambda t: t.to(device, dtype) if t.is_floating_point() else t.to(device))
+    def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> Self:
+        """In another precision or on another device; None for where it is."""
+        return self.map(lambda t: t.to(device or t.device, dtype if t.is_floating_point() else t.dtype))
 
     def example(self, i: int) -> Self:
         """The set of one example, with a batch of 1."""

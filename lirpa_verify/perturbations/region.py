@@ -75,7 +75,7 @@ class Region:
         """The sets of one example."""
         return Region(tuple(part if part.shape[0] == 1 else part.example(i) for part in self.parts))
 
-    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Region:
+    def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> Region:
         return Region(tuple(part.to(dtype, device) for part in self.parts))
 
 

@@ -36,6 +36,10 @@ class Zonotope(Perturbation):
     def shape(self) -> tuple[int, ...]:
         return tuple(self.centre.shape)
 
+    @property
+    def is_box(self) -> bool:
+        return self.generators.shape[1] == 0
+
     def box(self) -> Interval:
         radius = self.generators.abs().sum(1)
         return Interval(self.centre - radius, self.centre + radius)
