@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor
 from torch._C import _functorch
 from torch.autograd.forward_ad import unpack_dual
@@ -13,16 +15,23 @@ from torch.autograd.forward_ad import unpack_dual
 def differentiated(*tensors: Tensor) -> bool:
     """Whether derivatives may be wanted, backward or forward, or values differ under `torch.vmap`."""
     return any(
-        t.requires_grad or _functorch.is_functorch_wrapped_tensor(t) or unpack_dual(t).tangent is not None
-        for t in tensors
+        layer.requires_grad or unpack_dual(layer).tangent is not None or _functorch.is_batchedtensor(layer)
+        for value in tensors
+        for layer in layers(value)
     )
 
 
 def hidden(value: Tensor) -> bool:
     """Whether `torch.vmap` stands for many values here, so that none of them can be looked at."""
+    return any(map(_functorch.is_batchedtensor, layers(value)))
+
+
+def layers(value: Tensor) -> Iterator[Tensor]:
+    """The tensor and, while `torch.func` takes derivatives, what it wraps, one transformation after the other."""
+    yield value
     while _functorch.is_gradtrackingtensor(value):
         value = _functorch.get_unwrapped(value)
-    return _functorch.is_batchedtensor(value)
+        yield value
 
 
 def holds(condition: Tensor, otherwise: bool = True) -> bool:
