@@ -25,10 +25,10 @@ BATCH = 64
 @dataclass(frozen=True)
 class Settings:
     model: str = "lstm"
-    epochs: int = 12
+    epochs: int = 8
     budget: int = 2
     size: int = 8  # of an embedding
-    rate: float = 1e-2
+    rate: float = 2e-2
     seed: int = 0
 
 
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Accuracy]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=TEXT_MODELS, default="lstm")
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--budget", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
