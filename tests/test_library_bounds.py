@@ -346,6 +346,38 @@ def test_perturbed_kernels_of_convolutions():
             assert enclosed(bounds, torch.func.functional_call(net, state, (x,)).unsqueeze(0))
 
 
+LAYERS = {
+    "batch norm": (lambda: nn.BatchNorm2d(2), (2, 3, 3)),
+    "group norm": (lambda: nn.GroupNorm(2, 4), (4, 3)),
+    "instance norm": (lambda: nn.InstanceNorm1d(2, affine=True), (2, 3)),
+    "layer norm": (lambda: nn.LayerNorm((2, 3)), (2, 3)),
+    "rms norm": (lambda: nn.RMSNorm(3), (2, 3)),
+    "prelu": (lambda: nn.PReLU(2), (2, 3)),
+    "lstm": (lambda: nn.LSTM(3, 2, batch_first=True), (2, 3)),
+    "gru": (lambda: nn.GRU(3, 2, batch_first=True), (2, 3)),
+    "encoder": (lambda: nn.TransformerEncoderLayer(2, 1, 3, dropout=0.0, batch_first=True), (2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_perturbed_parameters_of_layers(name):
+    """Each parameter alone, and all of them."""
+    torch.manual_seed(5)
+    layer, shape = LAYERS[name][0]().double().eval(), LAYERS[name][1]
+    first = layer if not isinstance(layer, nn.RNNBase) else lambda x: layer(x)[0]
+    bounded, x = Bounded(first, numbers(1, *shape), state=dict(layer.named_parameters())), numbers(2, *shape)
+    generator = torch.Generator().manual_seed(8)
+    values = dict(layer.named_parameters())
+    for names in [*([key] for key in values), list(values)]:
+        sets = {key: linf(values[key].detach().unsqueeze(0), 0.05) for key in names}
+        bounds = [bounded.bounds(linf(x, 0.05), method, parameters=sets) for method in ("ibp", "crown")]
+        for _ in range(20):
+            state = {key: s.sample(1, generator)[0, 0] for key, s in sets.items()}
+            y = torch.func.functional_call(layer, state, (linf(x, 0.05).sample(1, generator)[0],))
+            y = y if isinstance(y, Tensor) else y[0]
+            assert all(enclosed(found, y.unsqueeze(0)) for found in bounds)
+
+
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 

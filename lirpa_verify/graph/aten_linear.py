@@ -81,10 +81,13 @@ def shared_matrix(weight: Tensor) -> Tensor:
 
 def addmm(b: Builder, call: Call, args: list[Any]) -> Symbol:
     beta, alpha = (float(call.kwargs.get(k, 1)) for k in ("beta", "alpha"))
+    shape = shape_of(call)
+    if not isinstance(args[1], Symbol) and not isinstance(args[2], Symbol):
+        known = alpha * (as_float(args[1]) @ as_float(args[2]))
+        return scaled(b, broadcast(b, args[0], shape), None if beta == 1 else beta, known)
     product = mm(b, call, args[1:3])
     if alpha != 1:
         product = scaled(b, product, alpha)
-    shape = shape_of(call)
     if isinstance(args[0], Symbol):
         return b.add(Combine((1.0, beta)), [product, broadcast(b, args[0], shape)], shape)
     return scaled(b, product, None, beta * as_float(args[0]))

@@ -92,6 +92,20 @@ def scaled(b: Builder, x: Symbol, factor: Tensor | float | None, shift: Tensor |
     return b.add(Scale(*parts), [x], x.shape)
 
 
+def affine(b: Builder, x: Symbol, factor: Symbol | Tensor | None, shift: Symbol | Tensor | None) -> Symbol:
+    """``x * factor + shift``; both broadcast to x, and may vary."""
+    if not isinstance(factor, Symbol):
+        constant = None if isinstance(shift, Symbol) else shift
+        x = x if factor is None and constant is None else scaled(b, x, factor, constant)
+        return combined(b, x, broadcast(b, shift, x.shape)) if isinstance(shift, Symbol) else x
+    return affine(b, product(b, x, broadcast(b, factor, x.shape)), None, shift)
+
+
+def reshaped(b: Builder, value: Symbol | Tensor | None, shape: tuple[int, ...]) -> Symbol | Tensor | None:
+    """A value that may be constant, or missing, in another shape."""
+    return b.reshape(value, shape) if isinstance(value, Symbol) else None if value is None else value.reshape(shape)
+
+
 def combined(b: Builder, x: Symbol, y: Symbol, weight: float = 1.0) -> Symbol:
     """``x + weight * y`` of equal shapes."""
     return b.add(Combine((1.0, weight)), [x, y], x.shape)
