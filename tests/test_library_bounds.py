@@ -355,7 +355,6 @@ LAYERS = {
     "prelu": (lambda: nn.PReLU(2), (2, 3)),
     "lstm": (lambda: nn.LSTM(3, 2, batch_first=True), (2, 3)),
     "gru": (lambda: nn.GRU(3, 2, batch_first=True), (2, 3)),
-    "encoder": (lambda: nn.TransformerEncoderLayer(2, 1, 3, dropout=0.0, batch_first=True), (2, 2)),
 }
 
 

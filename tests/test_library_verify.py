@@ -135,6 +135,13 @@ def test_specifications_and_perturbed_parameters():
     assert [r.verdict for r in bounded.verify(x, specification=rows)] == expected
 
 
+def test_options_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match="'magic' is none of auto, ibp"):
+        Options(method="magic")
+    with pytest.raises(ValueError, match="'gpu' is none of auto, cpu, cuda"):
+        Options(device="gpu")
+
+
 def test_no_time_is_a_timeout():
     net, set_ = classifier(1), make("l2")
     bounded = Bounded(net, torch.zeros(1, 3, 2, dtype=torch.float64))

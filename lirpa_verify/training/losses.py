@@ -32,6 +32,8 @@ from lirpa_verify.library.passes import region_minimum, rows_backward, rows_from
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.perturbations.base import Perturbation
 
+METHODS = ("ibp", "crown-ibp", "fused")
+
 
 def cross_entropy_of_margins(margins: Tensor) -> Tensor:
     """``log(1 + sum exp(-margin))``: (batch, classes - 1) lower bounds of margins to (batch,) upper bounds."""
@@ -115,8 +117,8 @@ def robust_loss(
     Raises:
         ValueError: an unknown method.
     """
-    if method not in ("ibp", "crown-ibp", "fused"):
-        raise ValueError(f"unknown training method {method!r}; there are ibp, crown-ibp and fused")
+    if method not in METHODS:
+        raise ValueError(f"unknown training method {method!r}; there are {', '.join(METHODS)}")
     query = bounded.query(inputs, "crown-ibp", parameters=parameters, values=values)
     if method == "fused":
         return mixed(share, lambda: fused_loss(query, labels), lambda: interval_loss(query, labels))
