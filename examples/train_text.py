@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from datasets import Texts, reviews
+from datasets import DataError, Texts, reviews
 from models import TEXT_MODELS, TextClassifier
 from torch import Tensor
 
@@ -71,7 +71,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Accuracy]:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
-    data, found = reviews(given.folder), {}
+    try:
+        data, found = reviews(given.folder), {}
+    except DataError as error:
+        parser.error(str(error))
     settings = Settings(given.model, given.epochs, given.budget, seed=given.seed)
     for name, robust in (("plain", False), ("certified", True)):
         _, task = train_classifier(data, settings, robust, given.out and given.out / name)

@@ -116,7 +116,7 @@ class Bounded:
 
     The first dimension of every input is the batch; examples must not influence each other. The function
     is recorded once, on one example, and modules in evaluation mode; bounds always use the parameters
-    as they are when asked, and have gradients with respect to them.
+    as they are when asked, and have first derivatives with respect to them, also under `torch.func`.
 
     Args:
         function: a `torch.nn.Module`, or a function from tensors to a tensor (or several).
@@ -195,7 +195,8 @@ class Bounded:
             rounding of the inputs' precision; `verify` accounts for rounding.
 
         Raises:
-            ValueError: an unknown method, node or parameter, or shapes that do not fit.
+            ValueError: an unknown method, node or parameter, labels that are no classes, or shapes that do not fit.
+            EmptySet: a box with linear constraints contains no point.
         """
         query = self.query(inputs, method, node, parameters, values)
         given = chosen_rows(specification, labels, query.graph.n_outputs)
@@ -284,7 +285,8 @@ class Bounded:
             options: method, device and seed, as for `lirpa_verify.verify`.
 
         Raises:
-            ValueError: neither labels nor a specification, or shapes that do not fit.
+            ValueError: neither labels nor a specification, or both, or shapes that do not fit.
+            EmptySet: a box with linear constraints contains no point.
         """
         outputs = math.prod(self.shape_of(OUTPUT))
         given = chosen_rows(specification, labels, outputs)
