@@ -128,7 +128,7 @@ def prove(graph: Graph, region: Region, rows: Tensor, deadline: Deadline) -> Res
             return Result("unsat", reason=reason)
         rows = rows[:, open_]
         with torch.enable_grad():
-            slopes = optimised_slopes(graph, rows, region, values, OPTIMISATION_STEPS)
+            slopes = optimised_slopes(graph, rows, region, values, OPTIMISATION_STEPS, deadline)
     return Result("unknown", reason="alpha-CROWN bounds do not prove it, and sets that are no boxes are not split")
 
 

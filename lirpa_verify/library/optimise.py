@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.alpha_crown import DECAY, FIRST_RATE, ascend, initial_positions, slopes_at
+from lirpa_verify.bounds.intermediate import NEVER
+from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.library.passes import region_minimum, rows_backward
 from lirpa_verify.operators.base import Interval, Slopes
+from lirpa_verify.operators.transforms import transforming
 from lirpa_verify.perturbations.region import Region
 
 
 def optimised_slopes(
-    graph: Graph, rows: Tensor, region: Region, values: list[Interval], steps: int
+    graph: Graph, rows: Tensor, region: Region, values: list[Interval], steps: int, until: Deadline = NEVER
 ) -> dict[int, Slopes]:
     """Slopes that make the lower bounds of ``<rows, output>`` large, every row and example with its own.
 
@@ -28,6 +31,7 @@ def optimised_slopes(
         region: what the inputs may be.
         values: intervals of the nodes.
         steps: of Adam, with one backward pass and its gradient each.
+        until: when to be content with fewer.
     """
     with torch.no_grad():
         still = graph.map_tensors(lambda t: t.detach())
@@ -50,15 +54,32 @@ def optimised_slopes(
     kept = {i: Slopes(*(t.clone() for t in pair)) for i, pair in positions.items()}
     with torch.no_grad():
         for step in range(steps if variables else 0):
-            gradients, bound = torch.func.grad(lower, has_aux=True)(positions)  # also inside other transformations
+            if until.passed():
+                break
+            gradients, bound = gradient(lower, positions)
             best, kept = better(best, bound, kept, positions)
-            found = tuple(t for i in positions for t in gradients[i] if t.numel())
-            ascend(variables, found, moments, [1.0] * len(variables), step, FIRST_RATE * DECAY**step)
+            ascend(variables, gradients, moments, [1.0] * len(variables), step, FIRST_RATE * DECAY**step)
             for variable in variables:
                 variable.clamp_(0, 1)
         if best is not None:
             _, kept = better(best, lower(positions)[1], kept, positions)
     return slopes_at(still, intervals, kept)
+
+
+def gradient(
+    lower: Callable[[Mapping[int, Slopes]], tuple[Tensor, Tensor]], positions: Mapping[int, Slopes]
+) -> tuple[tuple[Tensor | None, ...], Tensor]:
+    """The gradient of the first result with respect to all positions that have entries, and the second result."""
+    if transforming():  # is slower
+        found, bound = torch.func.grad(lower, has_aux=True)(positions)
+        return tuple(t for i in positions for t in found[i] if t.numel()), bound
+    with torch.enable_grad():
+        watched = {i: Slopes(*(t.detach().requires_grad_() for t in pair)) for i, pair in positions.items()}
+        total, bound = lower(watched)
+        variables = [t for pair in watched.values() for t in pair if t.numel()]
+        if not total.requires_grad:  # no slope matters
+            return (None,) * len(variables), bound
+        return torch.autograd.grad(total, variables, allow_unused=True), bound.detach()
 
 
 def better(

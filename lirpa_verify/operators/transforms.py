@@ -21,6 +21,11 @@ def differentiated(*tensors: Tensor) -> bool:
     )
 
 
+def transforming() -> bool:
+    """Whether `torch.func` runs this code: then only its own functions can take derivatives."""
+    return _functorch.peek_interpreter_stack() is not None
+
+
 def hidden(value: Tensor) -> bool:
     """Whether `torch.vmap` stands for many values here, so that none of them can be looked at."""
     return any(map(_functorch.is_batchedtensor, layers(value)))
