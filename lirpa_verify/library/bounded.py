@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,13 +27,12 @@ from lirpa_verify.library.passes import (
     rows_forward,
     rows_from_nodes,
 )
+from lirpa_verify.library.rows import batched_rows, chosen_rows, margin_rows
 from lirpa_verify.load.recording import Recording
 from lirpa_verify.load.trim import trim
 from lirpa_verify.operators.base import Interval
-from lirpa_verify.operators.transforms import holds
 from lirpa_verify.perturbations.base import Perturbation
-from lirpa_verify.perturbations.box import exact
-from lirpa_verify.perturbations.region import Region
+from lirpa_verify.perturbations.region import Region, joined
 from lirpa_verify.strategy import Options
 from lirpa_verify.verdict import Result
 
@@ -371,43 +369,3 @@ class Bounded:
         if len(shapes) > 1:
             return (sum(math.prod(shape) for shape in shapes),)
         return shapes[0][1:] if shapes[0][:1] == (1,) else shapes[0]
-
-
-def joined(parts: Sequence[Perturbation | Tensor]) -> Region:
-    """Sets and tensors that do not vary as one region, in the widest of their types."""
-    types = [part.dtype for part in parts if part.dtype.is_floating_point]
-    dtype = functools.reduce(torch.promote_types, types) if types else torch.get_default_dtype()
-    sets = [exact(part.to(dtype)) if isinstance(part, Tensor) else part for part in parts]
-    return Region(tuple(part if part.dtype == dtype else part.to(dtype) for part in sets))
-
-
-def chosen_rows(specification: Tensor | None, labels: Tensor | None, outputs: int) -> Tensor | None:
-    """What is asked about the outputs: a specification, the margins of labels, or nothing in particular."""
-    if labels is None:
-        return specification
-    if specification is not None:
-        raise ValueError("labels and a specification; one of them is expected")
-    return margin_rows(labels, outputs)
-
-
-def batched_rows(specification: Tensor, batch: int, outputs: int) -> Tensor:
-    """``(batch or 1, rows, outputs)``."""
-    rows = specification.unsqueeze(0) if specification.dim() == 2 else specification
-    if rows.dim() != 3 or rows.shape[2] != outputs or rows.shape[0] not in (1, batch):
-        shape = tuple(specification.shape)
-        raise ValueError(f"a specification of shape {shape} for {batch} examples of {outputs} outputs")
-    return rows
-
-
-def margin_rows(labels: Tensor, classes: int) -> Tensor:
-    """Rows ``output[label] - output[other]`` for every other class: (batch, classes - 1, classes)."""
-    if labels.dim() != 1 or labels.dtype not in (torch.int64, torch.int32):
-        raise ValueError(
-            f"labels of shape {tuple(labels.shape)} and type {labels.dtype}; (batch,) integers are expected"
-        )
-    if not holds(((labels >= 0) & (labels < classes)).all()):
-        raise ValueError(f"a label outside 0 to {classes - 1}")
-    eye = torch.eye(classes, device=labels.device, dtype=torch.float64)
-    others = torch.arange(classes - 1, device=labels.device).expand(len(labels), -1)
-    others = others + (others >= labels.unsqueeze(1))
-    return eye[labels].unsqueeze(1) - eye[others]

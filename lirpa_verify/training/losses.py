@@ -27,8 +27,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from lirpa_verify.library.bounded import Bounded, Inputs, Query, margin_rows
+from lirpa_verify.library.bounded import Bounded, Inputs, Query
 from lirpa_verify.library.passes import region_minimum, rows_backward, rows_from_nodes
+from lirpa_verify.library.rows import margin_rows
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.perturbations.base import Perturbation
 
