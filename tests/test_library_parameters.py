@@ -46,7 +46,14 @@ def test_perturbed_weights_of_one_layer_are_exact():
 
 def test_perturbed_kernels_of_convolutions():
     torch.manual_seed(4)
-    for conv in (nn.Conv2d(2, 4, 3, 2, 1), nn.Conv2d(2, 4, 2, groups=2, dilation=2), nn.Conv1d(2, 3, 2)):
+    for conv in (
+        nn.Conv2d(2, 4, 3, 2, 1),
+        nn.Conv2d(2, 4, 2, groups=2, dilation=2),
+        nn.Conv1d(2, 3, 2),
+        nn.ConvTranspose2d(2, 4, 3, 2, 1, output_padding=1),
+        nn.ConvTranspose2d(2, 4, (2, 3), groups=2, dilation=2),
+        nn.ConvTranspose2d(2, 2, 2, 3, padding=2),
+    ):
         net = nn.Sequential(conv, nn.ReLU(), nn.Flatten()).double()
         shape = (2, 5) if isinstance(conv, nn.Conv1d) else (2, 5, 4)
         bounded, x = Bounded(net, torch.zeros(1, *shape, dtype=torch.float64)), numbers(2, *shape)
