@@ -18,6 +18,7 @@ from lirpa_verify.perturbations.polytope import ConstrainedBox
 from lirpa_verify.perturbations.words import Words, words
 from lirpa_verify.perturbations.zonotope import Zonotope
 from lirpa_verify.strategy import Options, verify
+from lirpa_verify.witness import replay
 
 
 def classifier(seed: int) -> nn.Module:
@@ -169,6 +170,14 @@ def test_exported_files_have_the_same_answer(tmp_path):
                 assert there.verdict == "unsat"
             verdicts.append(there.verdict)
     assert {"sat", "unsat"} <= set(verdicts)
+    with torch.no_grad():
+        net[3].weight.neg_()  # the file must not be that of the network before
+    export_instance(net, linf(x[:1], 0.02), 0, tmp_path / "net.onnx", tmp_path / "again.vnnlib")
+    torch.testing.assert_close(
+        torch.from_numpy(replay(tmp_path / "net.onnx", x[0].flatten().numpy())), net(x[:1])[0].detach()
+    )
+    with pytest.raises(ValueError, match="label 3 of a module with 3 outputs"):
+        export_instance(net, linf(x[:1], 0.1), 3, None, tmp_path / "no.vnnlib")
     with pytest.raises(ValueError, match="boxes"):
         export_instance(net, ball(x[:1], 0.1), 0, tmp_path / "net.onnx", tmp_path / "no.vnnlib")
 
