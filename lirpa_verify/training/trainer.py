@@ -194,7 +194,7 @@ def restore(path: Path, task: Task, state: State) -> None:
     task.module.load_state_dict(content["module"])
     state.optimiser.load_state_dict(content["optimiser"])
     torch.set_rng_state(content["random"].cpu())
-    torch.cuda.set_rng_state_all([state.cpu() for state in content["cuda_random"][: torch.cuda.device_count()]])
+    torch.cuda.set_rng_state_all([state.cpu() for state in content.get("cuda_random", [])[: torch.cuda.device_count()]])
     for name, value in content["state"].items():
         setattr(state, name, value)
 
