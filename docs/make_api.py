@@ -10,7 +10,7 @@ from typing import Any
 import lirpa_verify
 
 SECTIONS = {
-    "Bounds of modules": ("Bounded", "Bounds", "LinearBounds"),
+    "Bounds of modules": ("Bounded", "Bounds", "LinearBounds", "UnsupportedOperator"),
     "Perturbations": (
         "Perturbation", "Box", "linf", "exact", "ball", "Ball", "l0", "Sparse", "Zonotope", "ConstrainedBox", "words",
         "Words", "EmptySet",

@@ -51,10 +51,9 @@ def images(name: str, folder: Path | None) -> Images:
     """`digits` needs no folder; `mnist`, `cifar10`, `tiny-imagenet` and `imagenet-downscaled` do."""
     if name == "digits":
         return digits()
-    loaders = {"mnist": mnist, "cifar10": cifar10, "tiny-imagenet": tiny_imagenet, "imagenet-downscaled": downscaled}
     if folder is None:
         raise DataError(f"{name} needs --folder, the folder of its files")
-    return loaders[name](folder)
+    return LOADERS[name](folder)
 
 
 def digits() -> Images:
@@ -147,6 +146,9 @@ def reviews(folder: Path | None = None) -> Texts:
     synonyms = {number[word]: [number[w] for w in others if w in number] for word, others in similar.items()}
     train, test = encoded("train"), encoded("test")
     return Texts(train, test, vocabulary, synonyms, int(train[1].max()) + 1)
+
+
+LOADERS = {"mnist": mnist, "cifar10": cifar10, "tiny-imagenet": tiny_imagenet, "imagenet-downscaled": downscaled}
 
 
 def content(folder: Path, *names: str) -> bytes:

@@ -36,7 +36,6 @@ def main(arguments: list[str] | None = None) -> list[tuple[bool, str, str]]:
     module, task = train_classifier(data, Settings(given.model, given.epochs, given.radius), robust=True)
     given.out.mkdir(parents=True, exist_ok=True)
     model = given.out / f"{given.model}.onnx"
-    model.unlink(missing_ok=True)
     answers = []
     with torch.no_grad():
         for i in range(given.examples):
@@ -45,7 +44,7 @@ def main(arguments: list[str] | None = None) -> list[tuple[bool, str, str]]:
             certified = bool((task.bounded.margins(box, label, "crown") > 0).all())
             verdict = task.bounded.verify(box, labels=label, timeout=given.timeout)[0].verdict
             prop = given.out / f"image_{i}.vnnlib"
-            export_instance(module, box, int(label), model, prop)
+            export_instance(module, box, int(label), None if i else model, prop)
             answers.append((certified, verdict, command_line(model, prop, given.timeout)))
             print(f"{prop}: CROWN {'proves it' if certified else 'does not prove it'}, "
                   f"verify() says {verdict}, lirpa-verify says {answers[-1][2]}")  # fmt: skip

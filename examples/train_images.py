@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from datasets import Images, images
+from datasets import LOADERS, DataError, Images, images
 from models import IMAGE_MODELS
 from torch import nn
 
@@ -58,7 +58,7 @@ def accuracy(task: Task, data: Images, radius: float) -> Accuracy:
 def main(arguments: list[str] | None = None) -> dict[str, Accuracy]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=IMAGE_MODELS, default="cnn")
-    parser.add_argument("--data", default="digits")
+    parser.add_argument("--data", choices=("digits", *LOADERS), default="digits")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--radius", type=float, default=0.1)
@@ -66,7 +66,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Accuracy]:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
-    data = images(given.data, given.folder)
+    try:
+        data = images(given.data, given.folder)
+    except DataError as error:
+        parser.error(str(error))
     settings = Settings(given.model, given.epochs, given.radius, given.method, seed=given.seed)
     found = {}
     for name, robust in (("plain", False), ("certified", True)):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from datasets import Texts, reviews
+from datasets import DataError, Texts, reviews
 from models import TEXT_MODELS, TextClassifier
 from torch import Tensor
 
@@ -25,10 +25,10 @@ BATCH = 64
 @dataclass(frozen=True)
 class Settings:
     model: str = "lstm"
-    epochs: int = 12
+    epochs: int = 8
     budget: int = 2
     size: int = 8  # of an embedding
-    rate: float = 1e-2
+    rate: float = 2e-2
     seed: int = 0
 
 
@@ -66,12 +66,15 @@ def main(arguments: list[str] | None = None) -> dict[str, Accuracy]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=TEXT_MODELS, default="lstm")
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--budget", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
-    data, found = reviews(given.folder), {}
+    try:
+        data, found = reviews(given.folder), {}
+    except DataError as error:
+        parser.error(str(error))
     settings = Settings(given.model, given.epochs, given.budget, seed=given.seed)
     for name, robust in (("plain", False), ("certified", True)):
         _, task = train_classifier(data, settings, robust, given.out and given.out / name)

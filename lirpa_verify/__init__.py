@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lirpa_verify.deadline import Deadline
+    from lirpa_verify.errors import UnsupportedOperator
     from lirpa_verify.library.bounded import Bounded, Bounds, LinearBounds
     from lirpa_verify.library.export import export_instance
     from lirpa_verify.network import Network, load_network
@@ -53,6 +54,7 @@ _HOME = {
     "Smoothed": "training.schedules",
     "Sparse": "perturbations.sparse",
     "Task": "training.trainer",
+    "UnsupportedOperator": "errors",
     "Verdict": "verdict",
     "Witness": "verdict",
     "Words": "perturbations.words",
@@ -96,6 +98,7 @@ __all__ = [
     "Smoothed",
     "Sparse",
     "Task",
+    "UnsupportedOperator",
     "Verdict",
     "Witness",
     "Words",

@@ -24,12 +24,12 @@ from lirpa_verify.clock import process_started
 from lirpa_verify.files import missing_file
 from lirpa_verify.memory import budget_bytes
 from lirpa_verify.messages import Answer, BadInput, Failure, Job, Outcome
+from lirpa_verify.methods import DEVICES, METHODS
 from lirpa_verify.results import exit_status, json_text, results_text, write_atomically
 from lirpa_verify.supervisor import Limits, Work, supervise, time_limits
 from lirpa_verify.terminal import Terminal, log_level
 
 DEFAULT_TIMEOUT = 3600.0
-METHODS = ("auto", "ibp", "crown", "forward", "alpha-crown", "input-split", "activation-split")
 
 
 class Interrupted(Exception):
@@ -53,7 +53,7 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, value: float)
     "--timeout", type=float, default=DEFAULT_TIMEOUT, show_default=True, callback=_seconds, help="Seconds to answer in."
 )
 @click.option("--results-file", type=click.Path(), help="Write the answer (and witness) here as well.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 @click.option("--method", type=click.Choice(METHODS), default="auto", show_default=True, help="How to prove.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--bounds", is_flag=True, help="Print the certified range of every output instead of a verdict.")

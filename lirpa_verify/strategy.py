@@ -21,6 +21,7 @@ from lirpa_verify.errors import PropertyMismatch
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.restrict import restrict
 from lirpa_verify.judge import Judge
+from lirpa_verify.methods import DEVICES, METHODS
 from lirpa_verify.network import Network
 from lirpa_verify.ranges import output_ranges
 from lirpa_verify.search.input_split import input_split
@@ -43,6 +44,11 @@ class Options:
     method: str = "auto"  # auto, ibp, crown, forward, alpha-crown (one pass each), input-split, activation-split
     device: str = "auto"  # auto, cpu, cuda
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for value, choices in ((self.method, METHODS), (self.device, DEVICES)):
+            if value not in choices:
+                raise ValueError(f"{value!r} is none of {', '.join(choices)}")
 
 
 @dataclass

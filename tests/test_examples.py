@@ -115,3 +115,17 @@ def test_a_missing_file_is_named(example, tmp_path):
         datasets.images("mnist", tmp_path)
     with pytest.raises(datasets.DataError, match="--folder"):
         datasets.images("cifar10", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("train_images", ["--data", "mnist"], "mnist needs --folder"),
+        ("train_images", ["--data", "mnist", "--folder", "nowhere"], "nowhere: no file train-images-idx3-ubyte"),
+        ("train_text", ["--folder", "nowhere"], "nowhere: no file train.tsv"),
+    ],
+)
+def test_bad_arguments_get_one_message(example, capsys, name, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        example(name).main(arguments)
+    assert stopped.value.code == 2 and message in capsys.readouterr().err

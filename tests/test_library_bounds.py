@@ -10,7 +10,8 @@ from perturbation_examples import KINDS, make, numbers
 from torch import Tensor, nn
 
 from lirpa_verify.errors import UnsupportedOperator
-from lirpa_verify.library.bounded import Bounded, margin_rows
+from lirpa_verify.library.bounded import Bounded
+from lirpa_verify.library.rows import margin_rows
 from lirpa_verify.perturbations.ball import ball
 from lirpa_verify.perturbations.box import Box, linf
 from lirpa_verify.perturbations.words import words
@@ -295,57 +296,6 @@ def test_examples_do_not_influence_each_other():
             assert (together.lower[i] >= alone.lower[0] - 1e-9).all()
 
 
-# -- perturbed parameters ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_perturbed_weights(method):
-    torch.manual_seed(3)
-    net = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)).double()
-    bounded, x = Bounded(net, torch.zeros(1, 2, dtype=torch.float64)), numbers(3, 2)
-    sets = {
-        "0.weight": linf(net[0].weight.detach().unsqueeze(0), 0.05),
-        "2.weight": ball(net[2].weight.detach().unsqueeze(0), 0.1),
-        "2.bias": linf(net[2].bias.detach().unsqueeze(0), 0.02),
-    }
-    for inputs in (x, linf(x, 0.05)):
-        bounds = bounded.bounds(inputs, method, parameters=sets)
-        generator = torch.Generator().manual_seed(6)
-        for _ in range(200):
-            state = {name: s.sample(1, generator)[0, 0] for name, s in sets.items()}
-            point = inputs if isinstance(inputs, Tensor) else inputs.sample(1, generator)[0]
-            y = torch.func.functional_call(net, state, (point,))
-            assert enclosed(bounds, y.unsqueeze(0))
-
-
-def test_perturbed_weights_of_one_layer_are_exact():
-    """y = W x + b with W in a ball and x fixed: the extremes are r ||x||_q away."""
-    net = nn.Linear(3, 2).double()
-    bounded, x = Bounded(net, torch.zeros(1, 3, dtype=torch.float64)), numbers(4, 3)
-    for p, q in ((2.0, 2.0), (1.0, torch.inf), (3.0, 1.5)):
-        bounds = bounded.bounds(x, "crown", parameters={"weight": ball(net.weight.detach().unsqueeze(0), 0.3, p)})
-        reach = 0.3 * torch.linalg.vector_norm(x, q, dim=1, keepdim=True)
-        torch.testing.assert_close(bounds.lower, net(x) - reach)
-        torch.testing.assert_close(bounds.upper, net(x) + reach)
-
-
-def test_perturbed_kernels_of_convolutions():
-    torch.manual_seed(4)
-    for conv in (nn.Conv2d(2, 4, 3, 2, 1), nn.Conv2d(2, 4, 2, groups=2, dilation=2), nn.Conv1d(2, 3, 2)):
-        net = nn.Sequential(conv, nn.ReLU(), nn.Flatten()).double()
-        shape = (2, 5) if isinstance(conv, nn.Conv1d) else (2, 5, 4)
-        bounded, x = Bounded(net, torch.zeros(1, *shape, dtype=torch.float64)), numbers(2, *shape)
-        sets = {name: linf(p.detach().unsqueeze(0), 0.05) for name, p in net.named_parameters()}
-        corner = {name: s.lower[0] for name, s in sets.items()}
-        still = bounded.bounds(x, parameters={name: linf(w.unsqueeze(0), 0) for name, w in corner.items()})
-        torch.testing.assert_close(still.lower, torch.func.functional_call(net, corner, (x,)))
-        bounds = bounded.bounds(x, "crown", parameters=sets)
-        generator = torch.Generator().manual_seed(7)
-        for _ in range(50):
-            state = {name: s.sample(1, generator)[0, 0] for name, s in sets.items()}
-            assert enclosed(bounds, torch.func.functional_call(net, state, (x,)).unsqueeze(0))
-
-
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 
@@ -361,8 +311,25 @@ def test_bad_questions_are_refused():
         bounded.bounds([x, x])
     with pytest.raises(ValueError, match="no parameter 'w'"):
         bounded.bounds(x, parameters={"w": linf(x, 1)})
-    with pytest.raises(ValueError, match="perturbation"):
+    with pytest.raises(ValueError, match=r"1.weight has shape \(8, 6\), given \(3, 2\)"):
         bounded.bounds(x, parameters={"1.weight": linf(x, 1)})
+    with pytest.raises(ValueError, match=r"no parameter '1\.weigth'"):
+        bounded.bounds(x, values={"1.weigth": x})
+    with pytest.raises(ValueError, match=r"1\.weight has shape"):
+        bounded.bounds(x, values={"1.weight": x})
+    with pytest.raises(ValueError, match="neither a perturbation nor a tensor"):
+        bounded.bounds([3.0])
+    with pytest.raises(ValueError, match=r"given \(0, 3, 2\)"):
+        bounded.bounds(x[:0])
+    for labels in (torch.tensor([0, 3]), torch.tensor([-1, 0])):
+        with pytest.raises(ValueError, match="a label outside 0 to 2"):
+            bounded.margins(x, labels)
+    with pytest.raises(ValueError, match="integers are expected"):
+        bounded.margins(x, torch.zeros(2))
+    with pytest.raises(ValueError, match="one of them"):
+        bounded.bounds(x, labels=torch.tensor([0, 1]), specification=torch.eye(3))
+    with pytest.raises(ValueError, match="specification of shape"):
+        bounded.verify(x, specification=torch.ones(3))
     with pytest.raises(ValueError, match="specification"):
         bounded.bounds(x, specification=torch.zeros(2, 4))
     with pytest.raises(ValueError, match="no linear functions"):
@@ -371,3 +338,40 @@ def test_bad_questions_are_refused():
         bounded.verify(x)
     with pytest.raises(UnsupportedOperator, match="control flow"):
         Bounded(lambda x: x if x.sum() > 0 else -x, x)
+    with pytest.raises(UnsupportedOperator, match="no tensor"):
+        Bounded(lambda x: None, x)
+    with pytest.raises(UnsupportedOperator, match="a list, not a tensor"):
+        Bounded(network(), [x])
+    with pytest.raises(UnsupportedOperator, match="examples influence each other"):
+        Bounded(nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)), x)
+
+
+# -- types -------------------------------------------------------------------------------------------------------------
+
+
+def test_inputs_of_different_types_are_bounded_in_the_widest():
+    bounded, x = Bounded(lambda a, b: torch.tanh(a) * b, torch.zeros(1, 3), torch.zeros(1, 3)), numbers(2, 3)
+    whole = torch.tensor([[1, 2, 3], [4, 5, 6]])  # integers that do not vary
+    mixed = bounded.bounds([linf(x.float(), 0.1), x])
+    torch.testing.assert_close(mixed.lower, bounded.bounds([linf(x.float(), 0.1).to(torch.float64), x]).lower)
+    counted = bounded.bounds([linf(x.float(), 0.1), whole])
+    assert counted.lower.dtype == torch.float32
+    torch.testing.assert_close(counted.upper, bounded.bounds([linf(x.float(), 0.1), whole.float()]).upper)
+
+
+@pytest.mark.parametrize("kind", ["residual", "attention", "recurrent"])
+def test_modules_may_change_their_precision(kind):
+    net, x = module(kind).float(), numbers(2, 3, 2)
+    bounded = Bounded(net, x.float())
+    net.double()
+    torch.testing.assert_close(bounded.bounds(x, "ibp").lower, net(x))
+
+
+def test_slopes_that_do_not_matter_are_not_optimised():
+    """The choice between two values is bounded by constants, whatever the slopes below its condition."""
+
+    def choice(x: Tensor) -> Tensor:
+        return torch.where(torch.tanh(x) > 0, torch.ones_like(x), torch.zeros_like(x))
+
+    bounded, set_ = Bounded(choice, torch.zeros(1, 3)), linf(numbers(2, 3), 0.1)
+    torch.testing.assert_close(bounded.bounds(set_, "alpha-crown"), bounded.bounds(set_, "crown"))

@@ -74,6 +74,45 @@ def test_gradients_of_convolutions_and_batch_norm(method):
     assert check(bounded, lambda x: linf(x, 0.2), method, (numbers(2, 1, 3, 3).requires_grad_(),))
 
 
+CURVES = {
+    "abs": torch.abs,
+    "clamp": lambda x: x.clamp(-0.2, 0.3),
+    "cube": lambda x: x**3,
+    "division": lambda x: x.flip(1) / (x.abs() + 0.5),
+    "hard shrink": lambda x: nn.functional.hardshrink(x, 0.3),
+    "layer norm": lambda x: nn.functional.layer_norm(x, (4,)),
+    "log": lambda x: torch.log(x * x + 0.5),
+    "matrix product": lambda x: (x.unsqueeze(2) @ x.unsqueeze(1)).mean(2),
+    "max pool": lambda x: nn.functional.max_pool1d(x.unsqueeze(1), 2, 2).squeeze(1).repeat(1, 2),
+    "maximum": lambda x: torch.maximum(x, x.flip(1)),
+    "power": lambda x: (x + 5) ** 1.5,
+    "reciprocal": lambda x: 1 / (x + 5),
+    "sign": torch.sign,
+    "sine": torch.sin,
+    "softmax": lambda x: torch.softmax(x, 1),
+    "sort": lambda x: torch.sort(x, 1).values,
+    "where": lambda x: torch.where(x > 0, 2 * x, x.flip(1)),
+}
+
+
+@pytest.mark.parametrize("method", ["ibp", "forward", "crown"])
+@pytest.mark.parametrize("name", CURVES)
+def test_gradients_of_every_kind_of_relaxation(name, method):
+    """Slopes that depend on the interval are part of the gradient, too."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(CURVES[name](self.first(x)))
+
+    torch.manual_seed(4)
+    bounded, x = Bounded(Net().double(), numbers(1, 3)), numbers(2, 3).requires_grad_()
+    assert check(bounded, lambda x: linf(x, 0.4), method, (x,))
+
+
 def test_gradients_with_perturbed_weights():
     module = net(nn.ReLU)
     bounded = Bounded(module, torch.zeros(1, 3, dtype=torch.float64))

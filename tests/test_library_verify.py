@@ -18,6 +18,7 @@ from lirpa_verify.perturbations.polytope import ConstrainedBox
 from lirpa_verify.perturbations.words import Words, words
 from lirpa_verify.perturbations.zonotope import Zonotope
 from lirpa_verify.strategy import Options, verify
+from lirpa_verify.witness import replay
 
 
 def classifier(seed: int) -> nn.Module:
@@ -84,6 +85,27 @@ def test_a_ball_at_its_exact_radius():
     assert bounded.verify(ball(x, distance), labels=label)[0].verdict in ("sat", "unknown")  # too close for a proof
 
 
+@pytest.mark.parametrize("p", [1.0, 2.0, 5.0])
+def test_witnesses_of_float32_modules_lie_in_the_ball(p):
+    found = 0
+    for seed in range(12):
+        torch.manual_seed(seed)
+        net, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), torch.rand(1, 4)
+        result = Bounded(net, x).verify(ball(x, 0.8, p), labels=net(x).argmax(1), timeout=10)[0]
+        if result.witness is not None:
+            step = torch.from_numpy(result.witness.x).double() - x[0].double()
+            assert torch.linalg.vector_norm(step, p) <= torch.tensor(0.8).double()
+            found += 1
+    assert found > 2
+
+
+def test_zonotopes_without_generators_are_points():
+    net, x = classifier(0), numbers(2, 3, 2)
+    set_ = Zonotope(x, torch.zeros(2, 0, 3, 2, dtype=torch.float64))
+    results = Bounded(net, x).verify(set_, labels=net(x).argmax(1))
+    assert [result.verdict for result in results] == ["unsat", "unsat"]
+
+
 def test_few_sentences_are_decided_one_by_one():
     """A square is 1 at both words, which bounds over all between them cannot see."""
     embedding = torch.tensor([[0.0], [1.0], [-1.0]], dtype=torch.float64)
@@ -114,6 +136,13 @@ def test_specifications_and_perturbed_parameters():
     assert [r.verdict for r in bounded.verify(x, specification=rows)] == expected
 
 
+def test_options_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match="'magic' is none of auto, ibp"):
+        Options(method="magic")
+    with pytest.raises(ValueError, match="'gpu' is none of auto, cpu, cuda"):
+        Options(device="gpu")
+
+
 def test_no_time_is_a_timeout():
     net, set_ = classifier(1), make("l2")
     bounded = Bounded(net, torch.zeros(1, 3, 2, dtype=torch.float64))
@@ -141,6 +170,14 @@ def test_exported_files_have_the_same_answer(tmp_path):
                 assert there.verdict == "unsat"
             verdicts.append(there.verdict)
     assert {"sat", "unsat"} <= set(verdicts)
+    with torch.no_grad():
+        net[3].weight.neg_()  # the file must not be that of the network before
+    export_instance(net, linf(x[:1], 0.02), 0, tmp_path / "net.onnx", tmp_path / "again.vnnlib")
+    torch.testing.assert_close(
+        torch.from_numpy(replay(tmp_path / "net.onnx", x[0].flatten().numpy())), net(x[:1])[0].detach()
+    )
+    with pytest.raises(ValueError, match="label 3 of a module with 3 outputs"):
+        export_instance(net, linf(x[:1], 0.1), 3, None, tmp_path / "no.vnnlib")
     with pytest.raises(ValueError, match="boxes"):
         export_instance(net, ball(x[:1], 0.1), 0, tmp_path / "net.onnx", tmp_path / "no.vnnlib")
 

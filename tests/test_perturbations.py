@@ -116,6 +116,21 @@ def test_hoelder_at_known_values():
     assert float(ball(x, 1.0, 3).minimum(w)) == pytest.approx(-((3**1.5 + 4**1.5) ** (2 / 3)))
 
 
+@pytest.mark.parametrize("p", [1.0001, 1.01, 1.05, 20.0, 1e6])
+@pytest.mark.parametrize("scale", [1e-6, 0.01, 1e4])
+def test_powers_neither_vanish_nor_overflow(p, scale):
+    """With all weights equal the extreme is n^(1 - 1/p) weights away; float32 has no 0.01^101."""
+    set_ = ball(torch.zeros(1, 4), 1.0, p)
+    weight = torch.full((1, 1, 4), scale, requires_grad=True)
+    least = set_.minimum(weight)
+    assert least.item() == pytest.approx(-scale * 4 ** (1 - 1 / p), rel=1e-4)
+    least.sum().backward()
+    torch.testing.assert_close(weight.grad, torch.full((1, 1, 4), -(4 ** (-1 / p))), rtol=1e-3, atol=0)
+    points = set_.sample(200, torch.Generator().manual_seed(0))
+    assert (points.abs().amax(2) <= 1 + 1e-6).all()  # such a ball lies in the unit box
+    assert ((set_.minimiser(weight) * weight).sum() <= least + 1e-3 * scale).all()
+
+
 # -- word substitution ---------------------------------------------------------------------------------------------
 
 
@@ -182,6 +197,14 @@ def test_words_without_synonyms_do_not_vary():
     assert torch.equal(set_.sample(3), set_.centre.expand(3, 1, 2, 3))
 
 
+def test_members_are_only_looked_for_where_there_is_a_choice():
+    """Six words of sixty have a synonym: 64 sentences, not the 50 million choices of six places."""
+    tokens = torch.zeros(1, 60, dtype=torch.int64)
+    tokens[0, ::10] = 1
+    set_ = words(tokens, numbers(3, 1), {1: [2]}, 6)
+    assert set_.members(64).shape == (64, 60, 1) and set_.members(63) is None
+
+
 # -- constraints ---------------------------------------------------------------------------------------------------
 
 
@@ -193,6 +216,13 @@ def test_constraints_in_the_plane_against_vertices():
     vertices = torch.tensor([[0, 0], [0.5, 0], [1, 0.5], [0.5, 1], [0, 1]], dtype=torch.float64)
     weight = numbers(1, 50, 2, seed=16)
     torch.testing.assert_close(set_.minimum(weight)[0], (weight[0] @ vertices.T).amin(1), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e15, 1e25])
+def test_constraints_under_small_and_large_weights(scale):
+    """Tolerances of the linear program are absolute; its weights need not be of order 1."""
+    set_, weight = make("constrained"), numbers(2, ROWS, *SHAPE[1:], seed=18)
+    torch.testing.assert_close(set_.minimum(scale * weight), scale * set_.minimum(weight), rtol=1e-7, atol=0)
 
 
 def test_constraints_that_contradict_are_refused():
@@ -243,3 +273,33 @@ def test_bad_sets_are_refused():
         words(torch.zeros(1, 2, dtype=torch.int64), x, {0: [7]}, 1)
     with pytest.raises(ValueError, match="examples"):
         Region((exact(x), exact(numbers(3, 2))))
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    x, missing = numbers(2, 3), torch.full((2, 3), torch.nan, dtype=torch.float64)
+    for make_set in (
+        lambda: linf(missing, 0.1),
+        lambda: linf(x, torch.inf),
+        lambda: Box(x, x + torch.inf),
+        lambda: ball(x, float("nan")),
+        lambda: ball(missing, 1.0),
+        lambda: l0(x, 1, float("nan"), 1.0),
+        lambda: Zonotope(x, missing.unsqueeze(1)),
+        lambda: ConstrainedBox(x, x + 1, x.unsqueeze(1), torch.full((2, 1), torch.inf)),
+    ):
+        with pytest.raises(ValueError, match="not finite"):
+            make_set()
+
+
+def test_radii_and_ranges_that_make_no_sense_are_refused():
+    x = numbers(2, 3)
+    with pytest.raises(ValueError, match="negative radius"):
+        linf(x, -0.1, 0, 1)
+    with pytest.raises(ValueError, match="above the largest"):
+        linf(x, 0.1, 1, 0)
+    with pytest.raises(ValueError, match=r"shape \(5,\) does not broadcast"):
+        linf(x, torch.rand(5))
+    with pytest.raises(ValueError, match="does not broadcast"):
+        ball(x, torch.rand(3))
+    with pytest.raises(ValueError, match="floating point"):
+        linf(torch.tensor([[1, 2]]), 0.5)  # the radius would be 0

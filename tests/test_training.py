@@ -182,6 +182,11 @@ def test_training_against_perturbed_weights():
     assert (margins > 0).double().mean() > 0.9
 
 
+def test_a_method_that_is_not_there_is_refused_at_once():
+    with pytest.raises(ValueError, match="unknown training method 'fussed'; there are ibp, crown-ibp, fused"):
+        Plan(1, Linear(0.1, 0, 8), "fussed")
+
+
 def test_order_of_batches_depends_on_seed_and_epoch_alone():
     x, y = torch.arange(10.0), torch.arange(10)
     batches = shuffled(x, y, 4, seed=1)

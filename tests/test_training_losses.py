@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from perturbation_examples import make, numbers
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from lirpa_verify.library.bounded import Bounded
+from lirpa_verify.library.bounded import Bounded, Query
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.perturbations.base import Perturbation
 from lirpa_verify.perturbations.box import linf
 from lirpa_verify.training.losses import (
-    class_by_class_loss,
+    backward_margins,
     cross_entropy_of_margins,
     differences,
     fused_loss,
     interval_loss,
-    interval_margin_loss,
+    interval_margins,
     robust_loss,
 )
+
+
+def class_by_class_loss(query: Query, labels: Tensor) -> Tensor:
+    return cross_entropy_of_margins(backward_margins(query, labels))
+
+
+def interval_margin_loss(query: Query, labels: Tensor) -> Tensor:
+    return cross_entropy_of_margins(interval_margins(query, labels))
 
 
 def network(classes: int, seed: int = 0) -> Bounded:
@@ -70,6 +80,40 @@ def test_fused_of_two_classes():
         assert (fused_loss(query, LABELS, narrowed) >= by_class - 1e-9).all()
 
 
+def linear(*rows: list[float]) -> Bounded:
+    """Logits that are linear functions of the input, without a constant part."""
+    matrix = torch.tensor(rows, dtype=torch.float64)
+    return Bounded(lambda x: x @ matrix.T, torch.zeros(1, matrix.shape[1], dtype=torch.float64))
+
+
+def around_zero(size: int) -> Perturbation:
+    return linf(torch.zeros(1, size, dtype=torch.float64), 1.0)
+
+
+def test_fused_may_be_less_than_class_by_class():
+    """Differences x and -x: exp(x) + exp(-x) is at most 2 cosh 1, though each of the two reaches e."""
+    bounded, label = linear([0.0], [1.0], [-1.0]), torch.tensor([0])
+    for method in ("crown-ibp", "crown"):
+        query = bounded.query(around_zero(1), method)
+        assert fused_loss(query, label).item() == pytest.approx(math.log(1 + 2 * math.cosh(1)))
+        assert class_by_class_loss(query, label).item() == pytest.approx(math.log(1 + 2 * math.e))
+
+
+def test_fused_may_be_more_than_class_by_class():
+    """Two equal logits: their difference is 0, which interval arithmetic takes for something in [-2, 2]."""
+    query, label = linear([1.0], [1.0]).query(around_zero(1), "crown-ibp"), torch.tensor([0])
+    assert fused_loss(query, label).item() == pytest.approx(math.log(1 + math.cosh(2)))
+    assert class_by_class_loss(query, label).item() == pytest.approx(math.log(2))
+
+
+def test_interval_arithmetic_fused_or_not_is_the_same():
+    """No row is shared or spent: the sum of the largest exponentials is what both add up."""
+    query = network(5).query(make("box"), "ibp")
+    upper = differences(query.logits, LABELS).upper
+    others = torch.stack([row[torch.arange(5) != label] for row, label in zip(upper, LABELS, strict=True)])
+    torch.testing.assert_close(interval_loss(query, LABELS), cross_entropy_of_margins(-others))
+
+
 def test_without_perturbation_all_are_the_loss():
     bounded, x = network(4), numbers(2, 3, 2)
     expected = cross_entropy(bounded.function(x), LABELS, reduction="none")
@@ -115,5 +159,9 @@ def test_mixing_is_between_its_parts():
     whole = [robust_loss(bounded, set_, LABELS, "fused", share) for share in (0.0, 0.25, 1.0)]
     torch.testing.assert_close(whole[1], 0.75 * whole[0] + 0.25 * whole[2])
     assert not torch.allclose(whole[0], whole[2])
+    query = bounded.query(set_, "crown-ibp")
+    margins = 0.25 * backward_margins(query, LABELS) + 0.75 * interval_margins(query, LABELS)
+    published = cross_entropy_of_margins(margins)
+    torch.testing.assert_close(robust_loss(bounded, set_, LABELS, "crown-ibp", 0.25), published)
     with pytest.raises(ValueError, match="unknown training method"):
         robust_loss(bounded, set_, LABELS, "magic")

@@ -16,7 +16,7 @@ from lirpa_verify import __version__
 from lirpa_verify.bench.cli_options import DATABASE
 from lirpa_verify.bench.cli_read import COMMANDS
 from lirpa_verify.bench.errors import BenchError
-from lirpa_verify.cli import METHODS
+from lirpa_verify.methods import DEVICES, METHODS
 
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _COUNT = click.IntRange(min=1)
@@ -52,7 +52,7 @@ def command(debug: bool) -> None:
     "--scripts", type=click.Path(exists=True, file_okay=False, path_type=Path), help="The folder of those scripts."
 )
 @click.option("--method", type=click.Choice(METHODS), default="auto", show_default=True, help="How to prove.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--cluster", help="Address or scheduler file of a Dask cluster that does the work.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per instance.")

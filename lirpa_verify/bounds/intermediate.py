@@ -28,6 +28,7 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.window import FIRST, cropped, cut, fields
 from lirpa_verify.operators.base import Interval, Lines, Slopes
 from lirpa_verify.operators.convolution import Convolution
+from lirpa_verify.operators.transforms import holds
 
 Method = Literal["ibp", "forward", "crown"]
 CHUNK_BYTES = 2**21  # of coefficients at one node in a backward pass: what stays in a cache
@@ -279,7 +280,7 @@ def undecided_entries(graph: Graph, i: int, value: Interval) -> Tensor:
         if node.operator.exact_image:
             image = node.operator.interval(value)
             wanted = undecided_entries(graph, user, image).reshape(image.lower.shape)
-            if bool(wanted.any()):
+            if holds(wanted.any()):
                 mask |= node.operator.needed(wanted, value)
         for position, argument in enumerate(node.arguments):
             if argument == i and node.operator.bounded:

@@ -88,10 +88,21 @@ def sloped_relu(b: Builder, x: Symbol, slope: Tensor) -> Symbol:
 
 
 def prelu(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    x, slope = args[0], as_float(args[1])
+    x, slope = args[:2]
+    if isinstance(slope, Symbol) or not isinstance(x, Symbol):
+        return varying_prelu(b, b.symbol(x), b.symbol(slope))
+    slope = as_float(slope)
     if slope.numel() > 1 and slope.dim() == 1 and len(x.shape) > 1:
         slope = slope.reshape(-1, *[1] * (len(x.shape) - 2))
     return sloped_relu(b, x, slope)
+
+
+def varying_prelu(b: Builder, x: Symbol, slope: Symbol) -> Symbol:
+    """``relu(x) - slope * relu(-x)``, a slope for everything or one per channel."""
+    if len(slope.shape) == 1 and len(x.shape) > 1:
+        slope = b.reshape(slope, (slope.shape[0], *[1] * (len(x.shape) - 2)))
+    below = product(b, relu(b, scaled(b, x, -1.0)), broadcast(b, slope, x.shape))
+    return combined(b, relu(b, x), below, -1.0)
 
 
 def multiply(b: Builder, call: Call, args: list[Any]) -> Symbol:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lirpa_verify.errors import UnsupportedOperator
 from lirpa_verify.graph.building import (
+    affine,
     along,
     along_matrix,
     argument,
@@ -22,6 +23,7 @@ from lirpa_verify.graph.building import (
     operand,
     over_groups,
     product,
+    reshaped,
     scaled,
     shape_of,
     standardised,
@@ -250,9 +252,7 @@ def layer_norm(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, 
     x, shape, weight, bias, epsilon = args
     rank = len(x.shape)
     y, mean, rate = normalised(b, x, tuple(range(rank - len(shape), rank)), float(epsilon))
-    if weight is not None or bias is not None:
-        y = scaled(b, y, weight, bias)
-    return y, mean, rate
+    return affine(b, y, weight, bias), mean, rate
 
 
 def group_norm(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, ...]:
@@ -260,28 +260,25 @@ def group_norm(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, 
     y, _, _ = normalised(b, b.reshape(x, (batch, groups, math.prod(x.shape) // (batch * groups))), (2,), float(epsilon))
     y = b.reshape(y, x.shape)
     column = (channels, *[1] * (len(x.shape) - 2))
-    if weight is not None or bias is not None:
-        y = scaled(
-            b, y, None if weight is None else weight.reshape(column), None if bias is None else bias.reshape(column)
-        )
-    return y, None, None
+    return affine(b, y, reshaped(b, weight, column), reshaped(b, bias, column)), None, None
 
 
 def batch_norm(b: Builder, call: Call, args: list[Any]) -> tuple[Symbol | None, ...]:
     """Batch normalisation: a scale and a shift per channel, or (instance norm) with the statistics of the values."""
     x, weight, bias, mean, variance = args[:5]
-    epsilon, column = float(args[-1]), (-1, *[1] * (len(args[0].shape) - 2))
+    epsilon, column = float(args[-1]), (x.shape[1], *[1] * (len(x.shape) - 2))
+    if isinstance(mean, Symbol) or isinstance(variance, Symbol):
+        raise UnsupportedOperator(call.op, call.label, "running statistics that depend on the input")
     if mean is None or (operator_name(call) == "native_batch_norm" and args[5]):
         dimensions = tuple(d for d in range(len(x.shape)) if d != 1)
-        factor, shift = weight, bias
         x = normalised(b, x, dimensions, epsilon)[0]
+    elif isinstance(weight, Symbol) or isinstance(bias, Symbol):
+        rate = 1 / torch.sqrt(variance + epsilon)
+        x = scaled(b, x, rate.reshape(column), (-mean * rate).reshape(column))
     else:
-        factor = 1 / torch.sqrt(variance + epsilon)
-        factor = factor if weight is None else factor * weight
-        shift = -mean * factor if bias is None else bias - mean * factor
-    if factor is not None or shift is not None:
-        x = scaled(b, x, *(None if value is None else value.reshape(column) for value in (factor, shift)))
-    return x, None, None
+        weight = (1 if weight is None else weight) / torch.sqrt(variance + epsilon)
+        bias = -mean * weight if bias is None else bias - mean * weight
+    return affine(b, x, reshaped(b, weight, column), reshaped(b, bias, column)), None, None
 
 
 GROUP_RULES: dict[str, Rule] = {

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lirpa_verify.errors import UnsupportedOperator
 from lirpa_verify.graph.aten_moves import MOVING_RULES
 from lirpa_verify.graph.building import along_matrix, argument, broadcast, fixed, scaled, shape_of
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, as_float, operator_name
-from lirpa_verify.graph.varying_convolution import varying_convolution, with_bias
+from lirpa_verify.graph.varying_convolution import untransposed, varying_convolution, with_bias
 from lirpa_verify.load.recording import Call
 from lirpa_verify.operators.arithmetic import Combine, Scale
 from lirpa_verify.operators.convolution import Convolution
@@ -81,10 +80,13 @@ def shared_matrix(weight: Tensor) -> Tensor:
 
 def addmm(b: Builder, call: Call, args: list[Any]) -> Symbol:
     beta, alpha = (float(call.kwargs.get(k, 1)) for k in ("beta", "alpha"))
+    shape = shape_of(call)
+    if not isinstance(args[1], Symbol) and not isinstance(args[2], Symbol):
+        known = alpha * (as_float(args[1]) @ as_float(args[2]))
+        return scaled(b, broadcast(b, args[0], shape), None if beta == 1 else beta, known)
     product = mm(b, call, args[1:3])
     if alpha != 1:
         product = scaled(b, product, alpha)
-    shape = shape_of(call)
     if isinstance(args[0], Symbol):
         return b.add(Combine((1.0, beta)), [product, broadcast(b, args[0], shape)], shape)
     return scaled(b, product, None, beta * as_float(args[0]))
@@ -95,9 +97,11 @@ def convolution(b: Builder, call: Call, args: list[Any]) -> Symbol:
     if isinstance(bias, Symbol):
         return with_bias(b, convolution(b, call, [x, weight, None, *args[3:]]), bias)
     if isinstance(weight, Symbol):
+        x = b.symbol(x)
         if transposed:
-            raise UnsupportedOperator(call.op, call.label, "a transposed convolution whose kernel depends on the input")
-        y = varying_convolution(b, b.symbol(x), weight, stride, padding, dilation, groups, shape_of(call))
+            x, weight = untransposed(b, x, weight, stride, padding, dilation, output_padding, groups)
+            stride, padding = [1] * len(stride), [0] * len(padding)
+        y = varying_convolution(b, x, weight, stride, padding, dilation, groups, shape_of(call))
         return y if bias is None else scaled(b, y, None, bias.reshape(-1, *[1] * (len(y.shape) - 2)))
     operator = Convolution(
         weight, bias, tuple(stride), tuple(padding), tuple(dilation), transposed, tuple(output_padding), groups, x.shape

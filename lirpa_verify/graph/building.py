@@ -18,11 +18,12 @@ from lirpa_verify.operators.power import EvenPower
 from lirpa_verify.operators.rearrange import Expand, Permute, Sum
 from lirpa_verify.operators.relu import ReLU
 from lirpa_verify.operators.standardise import Standardise
+from lirpa_verify.operators.transforms import differentiated
 
 
 def fixed(value: Tensor) -> bool:
     """Whether a rule may look at the values of a constant: not if it stands for a parameter that is being learned."""
-    return not value.requires_grad
+    return not differentiated(value)
 
 
 def shape_of(call: Call, item: int = 0) -> tuple[int, ...]:
@@ -89,6 +90,20 @@ def scaled(b: Builder, x: Symbol, factor: Tensor | float | None, shift: Tensor |
     """``x * factor + shift`` with constants that broadcast to x."""
     parts = [None if value is None else as_float(value) for value in (factor, shift)]
     return b.add(Scale(*parts), [x], x.shape)
+
+
+def affine(b: Builder, x: Symbol, factor: Symbol | Tensor | None, shift: Symbol | Tensor | None) -> Symbol:
+    """``x * factor + shift``; both broadcast to x, and may vary."""
+    if not isinstance(factor, Symbol):
+        constant = None if isinstance(shift, Symbol) else shift
+        x = x if factor is None and constant is None else scaled(b, x, factor, constant)
+        return combined(b, x, broadcast(b, shift, x.shape)) if isinstance(shift, Symbol) else x
+    return affine(b, product(b, x, broadcast(b, factor, x.shape)), None, shift)
+
+
+def reshaped(b: Builder, value: Symbol | Tensor | None, shape: tuple[int, ...]) -> Symbol | Tensor | None:
+    """A value that may be constant, or missing, in another shape."""
+    return b.reshape(value, shape) if isinstance(value, Symbol) else None if value is None else value.reshape(shape)
 
 
 def combined(b: Builder, x: Symbol, y: Symbol, weight: float = 1.0) -> Symbol:

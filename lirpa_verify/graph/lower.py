@@ -21,6 +21,7 @@ from lirpa_verify.load.recording import Call, Const, Recording, Ref, TensorSpec
 from lirpa_verify.operators.base import Operator
 from lirpa_verify.operators.constant import Constant, Input
 from lirpa_verify.operators.rearrange import Concat, Gather, Reshape
+from lirpa_verify.operators.transforms import differentiated
 
 COMPARED = 64  # entries of a tensor that are compared one by one
 
@@ -80,7 +81,7 @@ def identity(operator: Operator) -> tuple[Any, ...]:
     for f in dataclasses.fields(operator):
         value = getattr(operator, f.name)
         if isinstance(value, Tensor):
-            small = value.numel() <= COMPARED and not value.requires_grad  # equal parameters may part
+            small = value.numel() <= COMPARED and not differentiated(value)  # equal parameters may part
             value = (tuple(value.shape), value.dtype, tuple(value.reshape(-1).tolist()) if small else id(value))
         parts.append(value)
     return tuple(parts)

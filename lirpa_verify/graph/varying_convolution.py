@@ -45,6 +45,33 @@ def varying_convolution(
     return b.reshape(product, shape)
 
 
+def untransposed(
+    b: Builder, x: Symbol, weight: Symbol, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
+    output_padding: Sequence[int], groups: int,
+) -> tuple[Symbol, Symbol]:  # fmt: skip
+    """A transposed convolution is a plain one, of stride 1, of the argument with zeros between and around its entries.
+
+    Its kernel has the same numbers, mirrored, with what goes in and what comes out exchanged.
+    """
+    rank = len(stride)
+    index = torch.arange(1, math.prod(x.shape) + 1, dtype=torch.float64).reshape(x.shape)
+    apart = (*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(x.shape[2:], stride, strict=True)))
+    spread = index.new_zeros(apart)
+    spread[(slice(None), slice(None), *(slice(None, None, s) for s in stride))] = index
+    around = [d * (k - 1) - p for d, k, p in zip(dilation, weight.shape[2:], padding, strict=True)]
+    pads = [
+        pad for low, more in zip(reversed(around), reversed(output_padding), strict=True) for pad in (low, low + more)
+    ]
+    spread = torch.nn.functional.pad(spread, pads)  # less than nothing around it cuts
+    entries = torch.arange(math.prod(weight.shape)).reshape(groups, -1, *weight.shape[1:])
+    entries = entries.transpose(1, 2).flatten(0, 1).flip(tuple(range(2, 2 + rank)))
+    wide, turned = tuple(spread.shape), tuple(entries.shape)
+    return (
+        b.add(Gather(spread.flatten().long() - 1, x.shape, wide), [x], wide),
+        b.add(Gather(entries.flatten(), weight.shape, turned), [weight], turned),
+    )
+
+
 def with_bias(b: Builder, y: Symbol, bias: Symbol) -> Symbol:
     """Adds a bias that varies, one per channel."""
     column = b.reshape(bias, (1, bias.shape[0], *[1] * (len(y.shape) - 2)))

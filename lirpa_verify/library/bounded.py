@@ -27,12 +27,12 @@ from lirpa_verify.library.passes import (
     rows_forward,
     rows_from_nodes,
 )
+from lirpa_verify.library.rows import batched_rows, chosen_rows, margin_rows
 from lirpa_verify.load.recording import Recording
 from lirpa_verify.load.trim import trim
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.perturbations.base import Perturbation
-from lirpa_verify.perturbations.box import exact
-from lirpa_verify.perturbations.region import Region
+from lirpa_verify.perturbations.region import Region, joined
 from lirpa_verify.strategy import Options
 from lirpa_verify.verdict import Result
 
@@ -91,13 +91,7 @@ class Query:
         n = self.graph.n_outputs
         if specification is None:
             return torch.eye(n, dtype=like.dtype, device=like.device).unsqueeze(0)
-        rows = specification.to(like)
-        rows = rows.unsqueeze(0) if rows.dim() == 2 else rows
-        if rows.dim() != 3 or rows.shape[2] != n or rows.shape[0] not in (1, self.region.batch):
-            raise ValueError(
-                f"a specification of shape {tuple(specification.shape)} for {self.region.batch} examples of {n} outputs"
-            )
-        return rows
+        return batched_rows(specification, self.region.batch, n).to(like)
 
     def linear(self, rows: Tensor, steps: int = ALPHA_STEPS) -> LinearBound:
         """Linear functions of the input below ``<rows, output>``."""
@@ -120,7 +114,7 @@ class Bounded:
 
     The first dimension of every input is the batch; examples must not influence each other. The function
     is recorded once, on one example, and modules in evaluation mode; bounds always use the parameters
-    as they are when asked, and have gradients with respect to them.
+    as they are when asked, and have first derivatives with respect to them, also under `torch.func`.
 
     Args:
         function: a `torch.nn.Module`, or a function from tensors to a tensor (or several).
@@ -189,8 +183,9 @@ class Bounded:
             labels: instead, ``(batch,)`` classes: the rows are then the margins of that class over every other.
             node: what to bound, one of `nodes`.
             parameters: per name of a parameter its perturbation, with a batch dimension of 1 in front (or of
-                the batch's size).
-            values: parameters and buffers that take other values than the module's present ones.
+                the batch's size). Linear functions of them come in the order of `state`.
+            values: parameters and buffers that take other values than the module's present ones; buffers of
+                integers are ignored.
             steps: of optimisation, for `alpha-crown`.
 
         Returns:
@@ -198,10 +193,11 @@ class Bounded:
             rounding of the inputs' precision; `verify` accounts for rounding.
 
         Raises:
-            ValueError: an unknown method, node or parameter, or shapes that do not fit.
+            ValueError: an unknown method, node or parameter, labels that are no classes, or shapes that do not fit.
+            EmptySet: a box with linear constraints contains no point.
         """
         query = self.query(inputs, method, node, parameters, values)
-        given = specification if labels is None else margin_rows(labels, query.graph.n_outputs)
+        given = chosen_rows(specification, labels, query.graph.n_outputs)
         if given is None and method == "ibp":
             ends = query.values[-1]
             return Bounds(*(end.expand(query.region.batch, -1).reshape(-1, *query.shape) for end in ends))
@@ -287,16 +283,18 @@ class Bounded:
             options: method, device and seed, as for `lirpa_verify.verify`.
 
         Raises:
-            ValueError: neither labels nor a specification, or shapes that do not fit.
+            ValueError: neither labels nor a specification, or both, or shapes that do not fit.
+            EmptySet: a box with linear constraints contains no point.
         """
-        given = specification if labels is None else margin_rows(labels, self.shape_of(OUTPUT)[-1])
+        outputs = math.prod(self.shape_of(OUTPUT))
+        given = chosen_rows(specification, labels, outputs)
         if given is None:
             raise ValueError("verify needs labels or a specification")
         with torch.no_grad():
-            region = self.region(inputs, parameters).to(torch.float64)
+            region = self.region(inputs, parameters).to(torch.float64, "cpu")
             recording = self._recording_of(tuple(parameters or ()), None, OUTPUT)
             graph = simplify_structure(lower(recording, self._rules)).map_tensors(lambda t: t.detach().cpu())
-            rows = given.double().cpu().expand(region.batch, -1, -1)
+            rows = batched_rows(given, region.batch, outputs).double().cpu().expand(region.batch, -1, -1)
         return [
             decide(recording, graph, region.example(i), rows[i], Deadline.after(timeout), options or Options())
             for i in range(region.batch)
@@ -321,21 +319,27 @@ class Bounded:
     def region(self, inputs: Inputs, parameters: Mapping[str, Perturbation] | None = None) -> Region:
         """The perturbations of all inputs and parameters together, checked against the recorded shapes."""
         given = [inputs] if isinstance(inputs, Perturbation | Tensor) else list(inputs)
-        parts = [exact(part) if isinstance(part, Tensor) else part for part in given]
         specs = self._live.recording.inputs[: self._live.n_inputs]
-        if len(parts) != len(specs):
-            raise ValueError(f"{len(parts)} inputs given to a function of {len(specs)}")
-        for part, expected in zip(parts, specs, strict=True):
-            if part.shape[1:] != expected.shape[1:]:
-                raise ValueError(f"{expected.name} has shape (batch, {expected.shape[1:]}), given {part.shape}")
-        known = dict(zip(self._live.state, self._live.recording.inputs[self._live.n_inputs :], strict=True))
-        for name, part in (parameters or {}).items():
+        if len(given) != len(specs):
+            raise ValueError(f"{len(given)} inputs given to a function of {len(specs)}")
+        for part, expected in zip(given, specs, strict=True):
+            if not isinstance(part, Perturbation | Tensor):
+                raise ValueError(f"{expected.name} is neither a perturbation nor a tensor: {type(part).__name__}")
+            if part.shape[:1] == (0,) or tuple(part.shape[1:]) != expected.shape[1:]:
+                wanted = ", ".join(("batch", *map(str, expected.shape[1:])))
+                raise ValueError(f"{expected.name} has shape ({wanted}), given {tuple(part.shape)}")
+        varied = parameters or {}
+        self._check_parameters({name: tuple(part.shape[1:]) for name, part in varied.items()})
+        return joined([*given, *(varied[name] for name in self._live.state if name in varied)])
+
+    def _check_parameters(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        recorded = self._live.recording.inputs[self._live.n_inputs :]
+        known = {name: spec.shape for name, spec in zip(self._live.state, recorded, strict=True)}
+        for name, shape in shapes.items():
             if name not in known:
                 raise ValueError(f"there is no parameter {name!r}; there are {', '.join(known) or 'none'}")
-            if part.shape[1:] != known[name].shape:
-                raise ValueError(f"parameter {name} has shape {known[name].shape}, its perturbation {part.shape[1:]}")
-        order = [name for name in self._live.state if name in (parameters or {})]
-        return Region((*parts, *((parameters or {})[name] for name in order)))
+            if shape != known[name]:
+                raise ValueError(f"parameter {name} has shape {known[name]}, given {shape}")
 
     def graph(
         self, perturbed: Sequence[str] = (), values: Mapping[str, Tensor] | None = None, node: str = OUTPUT
@@ -347,7 +351,9 @@ class Bounded:
         """What leads to a node, everything but the inputs and the perturbed parameters computed."""
         if node not in self._live.outputs:
             raise ValueError(f"there is no node {node!r}; there are {', '.join(self.nodes)}")
-        state = {**self.state(), **(values or {})}
+        given = {name: value for name, value in (values or {}).items() if value.is_floating_point()}
+        self._check_parameters({name: tuple(value.shape) for name, value in given.items()})
+        state = {**self.state(), **given}
         first = self._live.n_inputs
         present = {first + i: state[name] for i, name in enumerate(self._live.state) if name not in perturbed}
         if node not in self._trimmed:
@@ -363,11 +369,3 @@ class Bounded:
         if len(shapes) > 1:
             return (sum(math.prod(shape) for shape in shapes),)
         return shapes[0][1:] if shapes[0][:1] == (1,) else shapes[0]
-
-
-def margin_rows(labels: Tensor, classes: int) -> Tensor:
-    """Rows ``output[label] - output[other]`` for every other class: (batch, classes - 1, classes)."""
-    eye = torch.eye(classes, device=labels.device, dtype=torch.float64)
-    others = torch.arange(classes - 1, device=labels.device).expand(len(labels), -1)
-    others = others + (others >= labels.unsqueeze(1))
-    return eye[labels].unsqueeze(1) - eye[others]

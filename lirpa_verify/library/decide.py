@@ -29,7 +29,8 @@ from lirpa_verify.load.recording import Recording
 from lirpa_verify.load.replay import replay
 from lirpa_verify.network import Network
 from lirpa_verify.operators.base import Interval
-from lirpa_verify.perturbations.ball import Ball
+from lirpa_verify.perturbations.ball import Ball, norm
+from lirpa_verify.perturbations.base import Perturbation
 from lirpa_verify.perturbations.box import Box, exact
 from lirpa_verify.perturbations.polytope import ConstrainedBox
 from lirpa_verify.perturbations.region import Region
@@ -92,7 +93,7 @@ def decide(
     if witness is not None:
         return Result("sat", witness, "attack")
     result = prove(graph, region, rows.unsqueeze(0), deadline)
-    return prove_sentences(graph, region, rows, model) or result if result.verdict == "unknown" else result
+    return prove_sentences(graph, region, rows, model, deadline) or result if result.verdict == "unknown" else result
 
 
 def decide_coefficients(
@@ -127,12 +128,12 @@ def prove(graph: Graph, region: Region, rows: Tensor, deadline: Deadline) -> Res
             return Result("unsat", reason=reason)
         rows = rows[:, open_]
         with torch.enable_grad():
-            slopes = optimised_slopes(graph, rows, region, values, OPTIMISATION_STEPS)
+            slopes = optimised_slopes(graph, rows, region, values, OPTIMISATION_STEPS, deadline)
     return Result("unknown", reason="alpha-CROWN bounds do not prove it, and sets that are no boxes are not split")
 
 
 @torch.no_grad()
-def prove_sentences(graph: Graph, region: Region, rows: Tensor, model: Replayed) -> Result | None:
+def prove_sentences(graph: Graph, region: Region, rows: Tensor, model: Replayed, deadline: Deadline) -> Result | None:
     """Every sentence on its own, where words are all that varies and sentences are not too many."""
     if len(region.parts) != 1 or not isinstance(region.parts[0], Words):
         return None
@@ -140,6 +141,8 @@ def prove_sentences(graph: Graph, region: Region, rows: Tensor, model: Replayed)
     if points is None:
         return None
     for part in points.split(SENTENCES_AT_ONCE):
+        if deadline.passed():
+            return Result("timeout", reason="time is up")
         lower, upper = bound_nodes(graph, Region((exact(part),)), "ibp", certain=True)[-1]
         least = lower @ rows.clamp(min=0).T + upper @ rows.clamp(max=0).T
         least = least - margin(torch.maximum(lower.abs(), upper.abs()) @ rows.abs().T)
@@ -154,6 +157,7 @@ def attack(
     graph: Graph, region: Region, rows: Tensor, model: Replayed, deadline: Deadline, seed: int
 ) -> Witness | None:
     """Frank and Wolfe's method from random points: towards where the linearised margin is least, and that point too."""
+    region = Region(tuple(within(part, model.dtype) for part in region.parts))
     points = region.sample(ATTACK_STARTS, torch.Generator().manual_seed(seed))[:, 0]
     for step in range(ATTACK_ROUNDS):
         if deadline.passed():
@@ -170,6 +174,14 @@ def attack(
         extreme = region.minimiser(torch.nan_to_num(gradient).unsqueeze(0))[0]
         points = extreme if not step % 2 or not convex(region) else torch.lerp(points.detach(), extreme, 2 / (step + 2))
     return None
+
+
+def within(part: Perturbation, dtype: np.dtype[Any]) -> Perturbation:
+    """The set without what rounding to the module's precision could lead out of; other sets have room or corners."""
+    if not isinstance(part, Ball):
+        return part
+    size = norm(part.centre.flatten(1), part.p).squeeze(1) + part.radius
+    return replace(part, radius=(part.radius - float(np.finfo(dtype).eps) * size).clamp(min=0))
 
 
 def convex(region: Region) -> bool:

@@ -15,7 +15,7 @@ from lirpa_verify.perturbations.base import Perturbation
 
 
 def export_instance(
-    module: nn.Module, perturbation: Perturbation, label: int, model_path: Path, property_path: Path
+    module: nn.Module, perturbation: Perturbation, label: int, model_path: Path | None, property_path: Path
 ) -> None:
     """Writes whether one example keeps its label: `lirpa-verify MODEL PROPERTY` answers `unsat` if it does.
 
@@ -23,18 +23,20 @@ def export_instance(
         module: a classifier of one input.
         perturbation: a box around one example (a batch of 1).
         label: of the example.
-        model_path: where the ONNX model goes; the same file does for every example of the module.
+        model_path: where the ONNX model goes; None where it has been written with another example.
         property_path: where the VNN-LIB property goes.
 
     Raises:
-        ValueError: the set is no box, or has more than one example.
+        ValueError: the set is no box, or has more than one example, or the label is no class.
     """
     if not perturbation.is_box or perturbation.shape[0] != 1:
         raise ValueError("VNN-LIB properties are about boxes, and one example at a time")
     lower, upper = (end.detach().cpu() for end in perturbation.box())
     with torch.no_grad(), evaluation_mode(module):
         outputs = module(lower.to(next(module.parameters()))).numel()
-    if not model_path.exists():
+    if not 0 <= label < outputs:
+        raise ValueError(f"label {label} of a module with {outputs} outputs")
+    if model_path is not None:
         write_onnx(module, lower, model_path)
     property_path.write_text(property_text(lower, upper, label, outputs))
 

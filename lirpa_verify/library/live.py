@@ -30,6 +30,7 @@ from lirpa_verify.load.replay import resolve
 from lirpa_verify.load.trim import leaves, map_leaves
 
 OUTPUT = "output"
+NORMS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ def record_live(function: Callable[..., Any], examples: Sequence[Tensor], state:
     Raises:
         UnsupportedOperator: random results, or control flow or shapes that depend on values.
     """
+    if isinstance(function, torch.nn.Module):
+        refuse_batch_statistics(function)
     if isinstance(function, torch.nn.Module) and any(value.device.type != "cpu" for value in state.values()):
         function = copy.deepcopy(function).cpu()  # other devices have fused operations that hide what they consist of
         state = {name: value for name, value in floating_state(function).items() if name in state}
@@ -69,12 +72,21 @@ def record_live(function: Callable[..., Any], examples: Sequence[Tensor], state:
         with NoEscape(recorder), recorder:
             result = function(*inputs)
         final = list(output_tensors(result))
+        if not final:
+            raise UnsupportedOperator("output", "", "the function returns no tensor")
         recording = recorder.finish(final, inner=[(value, described) for _, value, described in inner])
     places = {OUTPUT: tuple(range(len(final)))}
     if len(final) > 1:
         places |= {f"{OUTPUT}[{i}]": (i,) for i in range(len(final))}
     places |= {name: (len(final) + i,) for i, (name, _, _) in enumerate(inner)}
     return LiveRecording(recording, len(inputs), tuple(state), places)
+
+
+def refuse_batch_statistics(module: torch.nn.Module) -> None:
+    """Batch norms that have no running statistics take those of the batch, in which examples influence each other."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, NORMS) and layer.running_mean is None:
+            raise UnsupportedOperator("batch norm", name, "no running statistics: examples influence each other")
 
 
 @contextmanager
@@ -119,11 +131,15 @@ def bind(recording: Recording, values: Mapping[int, Tensor]) -> Recording:
     number |= {-1 - old: -1 - new for new, old in enumerate(free)}
 
     device = next((value.device for value in values.values()), torch.device("cpu"))
+    recast = {recording.inputs[i].dtype: value.dtype for i, value in values.items()}  # modules change precision
 
     def fetch(leaf: Any) -> Any:
         if isinstance(leaf, Ref):
             return known[leaf]
-        return recording.constants[leaf.index].to(device) if isinstance(leaf, Const) else leaf
+        if not isinstance(leaf, Const):
+            return leaf
+        constant = recording.constants[leaf.index]
+        return constant.to(device, recast.get(constant.dtype, constant.dtype))
 
     def rename(leaf: Any) -> Any:
         if not isinstance(leaf, Ref):
@@ -160,6 +176,8 @@ def floating_state(module: torch.nn.Module) -> dict[str, Tensor]:
 
 def one_example(value: Tensor) -> Tensor:
     """The first example of a batch, as a batch of one."""
+    if not isinstance(value, Tensor):
+        raise UnsupportedOperator("input", "", f"an example input is a {type(value).__name__}, not a tensor")
     if value.dim() == 0 or value.shape[0] == 0:
         raise UnsupportedOperator("input", "", "an example input without examples: the first dimension is the batch")
     return value[:1]

@@ -20,6 +20,7 @@ from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval, Linear, LinearForms, Slopes, pair
 from lirpa_verify.operators.constant import Constant, Input
+from lirpa_verify.operators.transforms import hidden
 from lirpa_verify.perturbations.region import Region
 
 Inner = Literal["ibp", "forward", "crown"]
@@ -78,7 +79,9 @@ def tighten(
     graph: Graph, i: int, region: Region, value: Interval, values: list[Interval], certain: bool = False
 ) -> Interval:
     """Intersects the interval of node i with backward bounds of its entries that are undecided in some example."""
-    index = undecided_entries(graph, i, value).any(0).nonzero().flatten()
+    undecided = undecided_entries(graph, i, value).any(0)
+    everywhere = torch.arange(len(undecided), device=undecided.device)
+    index = everywhere if hidden(undecided) else everywhere[undecided]
     if len(index) == 0:
         return value
     batch, shape = region.batch, graph.nodes[i].shape

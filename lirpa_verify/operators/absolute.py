@@ -26,7 +26,6 @@ class Absolute(PiecewiseLinear):
     def forward(self, *arguments: Tensor) -> Tensor:
         return arguments[0].abs()
 
-    @torch.no_grad()
     def least_area_slope(self, interval: Interval, below: bool) -> Tensor:
         lower, upper = interval
         tangent = torch.where(lower + upper > 0, 1.0, -1.0).to(lower.dtype)

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lirpa_verify.operators.transforms import holds
+
 
 class Interval(NamedTuple):
     lower: Tensor  # (batch, *node)
@@ -248,10 +250,10 @@ def flat(values: Tensor, leading: int = 2) -> Tensor:
     return values.reshape(*values.shape[:leading], math.prod(values.shape[leading:]))
 
 
-def all_finite(values: tuple[Tensor, ...]) -> bool:
-    """Whether all entries are finite (a sum that overflows counts as not finite)."""
+def all_finite(values: tuple[Tensor, ...], otherwise: bool = False) -> bool:
+    """Whether all entries are finite (a sum that overflows counts as not finite); `otherwise` where they are hidden."""
     with torch.no_grad():
-        return bool(torch.isfinite(torch.stack([value.sum() for value in values]).sum()))
+        return holds(torch.isfinite(torch.stack([value.sum() for value in values]).sum()), otherwise)
 
 
 def contract(rows: Tensor, offsets: Tensor, finite: bool = True) -> Tensor:

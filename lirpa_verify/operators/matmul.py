@@ -56,7 +56,7 @@ class MatMul(Operator):
         return Slopes(zero, zero), Slopes(one, one)
 
     def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
-        if not all_finite((*intervals[0], *intervals[1])):
+        if not all_finite((*intervals[0], *intervals[1]), otherwise=True):
             return constant_backward(rows, self.interval(*intervals), len(intervals))
         (lx, ux), (ly, uy) = ((i.lower.unsqueeze(1), i.upper.unsqueeze(1)) for i in intervals)
         low, high = self.default_slopes(*intervals) if slopes is None else slopes

@@ -51,7 +51,7 @@ class Maximum(Operator):
         return torch.zeros_like(interval.lower).scatter(-1, place, 1.0).unsqueeze(1)
 
     def default_slopes(self, *intervals: Interval) -> Slopes:
-        lower, upper = (end.detach() for end in intervals[0])
+        lower, upper = intervals[0]
         level = lower.amax(-1, keepdim=True)
         if lower.shape[-1] > 1:
             level = torch.maximum(level, upper.topk(2, -1).values[..., 1:])

@@ -38,7 +38,7 @@ class SShaped(Univariate):
     def envelope_slope(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Slope at the middle of the envelope that follows f on the left and is straight towards `upper`."""
         middle = (lower + upper) / 2
-        d = self.leaves_curve(lower, upper)
+        d = self.leaves_curve(lower.detach(), upper.detach())
         d = torch.where(d == lower, lower, d)  # a tangent's slope does not change with where it touches, to first order
         width = upper - d
         slope = (self.forward(upper) - self.forward(d)) / torch.where(width > 0, width, 1)
@@ -57,9 +57,7 @@ class SShaped(Univariate):
 
     def default_slopes(self, *intervals: Interval) -> Slopes:
         lower, upper = self.domain(intervals[0])
-        # By symmetry the other envelope is this one of the mirrored interval.
-        here, mirrored = (
-            self.envelope_slope(lower, upper).unsqueeze(1),
-            self.envelope_slope(-upper, -lower).unsqueeze(1),
-        )
+        # By symmetry the other envelope is this one of the mirrored interval; one call for both is faster.
+        both = self.envelope_slope(torch.cat([lower, -upper]), torch.cat([upper, -lower])).unsqueeze(1)
+        here, mirrored = both.chunk(2)
         return Slopes(here, mirrored) if self.convex_left else Slopes(mirrored, here)

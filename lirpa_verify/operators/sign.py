@@ -68,8 +68,8 @@ class Corner(Jump):
 
     def default_slopes(self, *intervals: Interval) -> Slopes:
         """Of smaller area: flat where the line would leave the function on the wider side."""
-        lower, upper = (end.detach() for end in intervals[0])
-        below, above = self.steepest(Interval(lower, upper))
+        lower, upper = intervals[0]
+        below, above = self.steepest(intervals[0])
         wide_left = -lower > upper
         return Slopes(torch.where(wide_left, 0, below).unsqueeze(1), torch.where(wide_left, above, 0).unsqueeze(1))
 
@@ -135,9 +135,9 @@ class Threshold(Jump):
 
     def default_slopes(self, *intervals: Interval) -> Slopes:
         """Of smallest area: a chord between an end and the other one or the corner of the jump."""
-        interval = Interval(*(end.detach() for end in intervals[0]))
-        corners = min(self.value, self.threshold), max(self.value, self.threshold)
-        return Slopes(*(self.closest(interval, corner, side == 0).unsqueeze(1) for side, corner in enumerate(corners)))
+        least, most = min(self.value, self.threshold), max(self.value, self.threshold)
+        below, above = self.closest(intervals[0], least, True), self.closest(intervals[0], most, False)
+        return Slopes(below.unsqueeze(1), above.unsqueeze(1))
 
     def closest(self, interval: Interval, corner: float, below: bool) -> Tensor:
         """The chord's slope whose line is closest to the function at the middle."""

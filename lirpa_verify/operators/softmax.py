@@ -105,7 +105,7 @@ class Softmax(Operator):
 
     def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
         below, above = self.tangents(intervals[0], slopes)
-        if not all_finite((*intervals[0], *below, *above)):
+        if not all_finite((*intervals[0], *below, *above), otherwise=True):
             return constant_backward(rows, self.interval(*intervals), len(intervals))
         negative = rows.clamp(max=0)
         results = [push(part, tangents) for part, tangents in ((rows - negative, below), (negative, above))]

@@ -28,6 +28,7 @@ from lirpa_verify.operators.base import (
     lines_backward,
     lines_compose,
 )
+from lirpa_verify.operators.transforms import differentiated
 
 ENVELOPE_STEPS = 5  # of a method that converges like Newton's; any slope is sound
 
@@ -114,11 +115,12 @@ class Univariate(Operator):
         with torch.no_grad():
             inner = self.stationary(slope, interval, below)
         x, best = self.touching(slope.detach(), Interval(lower.detach(), upper.detach()), below, inner)
-        if lower.requires_grad or upper.requires_grad:
+        x, best = x.detach(), best.detach()
+        if differentiated(lower, upper):
             x = torch.where(x == lower, lower, torch.where(x == upper, upper, x))
             return self.forward(x) - slope * x
         # Only the slope may have a gradient: that of the offset is -x.
-        return best - (slope - slope.detach()) * x if slope.requires_grad else best
+        return best - (slope - slope.detach()) * x if differentiated(slope) else best
 
     def least_area_slope(self, interval: Interval, below: bool) -> Tensor:
         """Slope of the envelope's tangent at the middle of the interval.
@@ -129,7 +131,7 @@ class Univariate(Operator):
         """
         supports, left, right, slope = self.envelope(Interval(interval.lower.detach(), interval.upper.detach()), below)
         lower, upper = interval
-        if not (lower.requires_grad or upper.requires_grad):
+        if not differentiated(lower, upper):
             return slope
         left, right = torch.where(left == lower, lower, left), torch.where(right == upper, upper, right)
         tangent = self.derivative((lower + upper) / 2)

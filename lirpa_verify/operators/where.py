@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lirpa_verify.operators.base import Backward, Interval, LinearForms, Operator, Slopes
 from lirpa_verify.operators.planes import Planes, planes_backward, planes_compose
+from lirpa_verify.operators.transforms import holds
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Where(Operator):
         known = yes | no
         planes = Planes(slopes, torch.where(known, 0, low), slopes, torch.where(known, 0, high))
         unbounded = torch.isinf(planes.lower_offset).any() | torch.isinf(planes.upper_offset).any()
-        return planes._replace(finite=False) if bool(unbounded) else planes
+        return planes._replace(finite=False) if holds(unbounded) else planes
 
     def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
         result = planes_backward(rows, self.planes(intervals))

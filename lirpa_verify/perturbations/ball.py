@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.operators.base import Interval
-from lirpa_verify.perturbations.base import Perturbation, as_rows, entries, product, uniform
+from lirpa_verify.operators.transforms import holds
+from lirpa_verify.perturbations.base import (
+    Perturbation,
+    as_rows,
+    entries,
+    per_example,
+    product,
+    require_finite,
+    uniform,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Ball(Perturbation):
         return Interval(self.centre - radius, self.centre + radius)
 
     def minimum(self, weight: Tensor) -> Tensor:
-        reach = torch.linalg.vector_norm(weight.flatten(2), self.dual, dim=2)
+        reach = norm(weight.flatten(2), self.dual).squeeze(2)
         return product(weight, self.centre) - self.radius.unsqueeze(1) * reach
 
     def minimiser(self, weight: Tensor) -> Tensor:
@@ -46,17 +55,22 @@ class Ball(Perturbation):
         else:
             largest = flat.abs().amax(2, keepdim=True).clamp(min=torch.finfo(flat.dtype).tiny)
             step = (flat / largest).abs() ** (self.dual - 1) * flat.sign()
-            size = torch.linalg.vector_norm(step, self.p, dim=2, keepdim=True)
-            step = step / size.clamp(min=torch.finfo(flat.dtype).tiny)
+            step = step / norm(step, self.p).clamp(min=torch.finfo(flat.dtype).tiny)
         return as_rows(self.centre, weight) - (self.radius.reshape(-1, 1, 1) * step).reshape(weight.shape)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         batch, n = self.shape[0], entries(self.shape)
         direction = 2 * uniform((count, batch, n), self.centre, generator) - 1
         direction = direction * uniform((count, batch, 1), self.centre, generator)  # from flat to spiky, and back
-        direction = direction / torch.linalg.vector_norm(direction, self.p, dim=2, keepdim=True).clamp(min=1e-12)
+        direction = direction / norm(direction, self.p).clamp(min=1e-12)
         depth = uniform((count, batch, 1), self.centre, generator) ** (1 / n)
         return self.centre + (direction * depth * self.radius.reshape(1, -1, 1)).reshape(count, *self.shape)
+
+
+def norm(values: Tensor, order: float) -> Tensor:
+    """The norm over the last dimension, which stays. High powers of the entries neither overflow nor vanish."""
+    scale = values.detach().abs().amax(-1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
+    return scale * torch.linalg.vector_norm(values / scale, order, dim=-1, keepdim=True)
 
 
 def ball(centre: Tensor, radius: Tensor | float, p: float = 2.0) -> Ball:
@@ -68,11 +82,12 @@ def ball(centre: Tensor, radius: Tensor | float, p: float = 2.0) -> Ball:
         p: order of the norm, 1 <= p < infinity (for infinity see `linf`, for "0" `l0`).
 
     Raises:
-        ValueError: p out of its range, or a negative radius.
+        ValueError: p out of its range, a negative radius, or numbers that are not finite.
     """
     if not 1 <= p < math.inf:
         raise ValueError(f"a ball of order {p}; 1 <= p < infinity is expected (linf and l0 are functions of their own)")
-    radius = torch.as_tensor(radius, dtype=centre.dtype, device=centre.device).expand(centre.shape[0])
-    if bool((radius < 0).any()):
-        raise ValueError("the radius of a ball is negative")
+    radius = per_example(radius, centre)
+    require_finite("a ball", centre, radius)
+    if holds((radius < 0).any(), otherwise=False):
+        raise ValueError("a negative radius")
     return Ball(centre, radius, float(p))

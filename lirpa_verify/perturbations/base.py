@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.operators.base import Interval
+from lirpa_verify.operators.transforms import holds
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,16 @@ class Perturbation:
         """Random points of the set, ``(count, batch, *input)``; no distribution in particular."""
         raise NotImplementedError
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its points."""
+        return next(t.dtype for t in self.tensors() if t.is_floating_point())
+
+    def tensors(self) -> list[Tensor]:
+        """The fields that are tensors."""
+        fields = (getattr(self, f.name) for f in dataclasses.fields(self))
+        return [value for value in fields if isinstance(value, Tensor)]
+
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """The same set with a function applied to every tensor (a conversion, or a choice of examples)."""
         changes = {
@@ -57,9 +68,9 @@ class Perturbation:
         }
         return dataclasses.replace(self, **changes)
 
-    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Self:
-        """In another precision or on another device."""
-        return self.map(lambda t: t.to(device, dtype) if t.is_floating_point() else t.to(device))
+    def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> Self:
+        """In another precision or on another device; None for where it is."""
+        return self.map(lambda t: t.to(device or t.device, dtype if t.is_floating_point() else t.dtype))
 
     def example(self, i: int) -> Self:
         """The set of one example, with a batch of 1."""
@@ -74,12 +85,32 @@ def product(weight: Tensor, values: Tensor) -> Tensor:
 
 def per_example(value: Tensor | float, like: Tensor) -> Tensor:
     """A number or one per example as ``(batch,)``."""
-    return torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(like.shape[0])
+    return broadcast(value, like, like.shape[:1])
 
 
 def per_entry(value: Tensor | float, like: Tensor) -> Tensor:
     """A number, or a tensor that broadcasts to `like`, as ``(batch, *input)``."""
-    return torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(like.shape)
+    return broadcast(value, like, like.shape)
+
+
+def broadcast(value: Tensor | float, like: Tensor, shape: torch.Size) -> Tensor:
+    if not like.is_floating_point():  # numbers would be cut to integers
+        raise ValueError(f"a perturbation of a tensor of type {like.dtype}; floating point is expected")
+    value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    try:
+        return value.expand(shape)
+    except RuntimeError:
+        raise ValueError(f"a tensor of shape {tuple(value.shape)} does not broadcast to {tuple(shape)}") from None
+
+
+def require_finite(what: str, *tensors: Tensor) -> None:
+    """Infinite and missing numbers would make bounds meaningless.
+
+    Raises:
+        ValueError: naming `what`, if some number is not finite.
+    """
+    if not all(holds(torch.isfinite(t).all()) for t in tensors):
+        raise ValueError(f"{what} has numbers that are not finite")
 
 
 def entries(shape: tuple[int, ...]) -> int:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.operators.base import Interval
-from lirpa_verify.perturbations.base import EmptySet, Perturbation, as_rows, per_entry, product, uniform
+from lirpa_verify.operators.transforms import holds
+from lirpa_verify.perturbations.base import EmptySet, Perturbation, as_rows, per_entry, product, require_finite, uniform
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,10 @@ class Box(Perturbation):
     def __post_init__(self) -> None:
         if self.lower.shape != self.upper.shape:
             raise ValueError(f"ends of a box have shapes {tuple(self.lower.shape)} and {tuple(self.upper.shape)}")
-        if bool((self.lower > self.upper).any()):
+        if not holds((self.lower <= self.upper).all()):
+            require_finite("a box", self.lower, self.upper)
             raise EmptySet("a lower end of the box is above its upper end")
+        require_finite("a box", self.lower, self.upper)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,8 +66,13 @@ def linf(
         radius: a number, or anything that broadcasts to `centre`.
         low: smallest valid input, likewise; None for no limit.
         high: largest valid input, likewise.
+
+    Raises:
+        ValueError: a negative radius, `low` above `high`, numbers that are not finite, or a centre of integers.
     """
     radius = per_entry(radius, centre)
+    if holds((radius < 0).any(), otherwise=False):
+        raise ValueError("a negative radius")
     lower, upper = centre - radius, centre + radius
     if low is not None:
         low = per_entry(low, centre)
@@ -72,6 +80,8 @@ def linf(
     if high is not None:
         high = per_entry(high, centre)
         lower, upper = torch.minimum(lower, high), torch.minimum(upper, high)
+    if low is not None and high is not None and not holds((per_entry(low, centre) <= high).all()):
+        raise ValueError("the smallest valid value is above the largest")
     return Box(lower, upper)
 
 

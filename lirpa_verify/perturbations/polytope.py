@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lirpa_verify.operators.base import Interval
-from lirpa_verify.perturbations.base import EmptySet, Perturbation, entries, uniform
+from lirpa_verify.perturbations.base import EmptySet, Perturbation, entries, require_finite, uniform
 from lirpa_verify.perturbations.box import Box
 
 WALKS = 20  # hit-and-run steps of a sample
@@ -26,6 +27,7 @@ class ConstrainedBox(Perturbation):
     """``lower <= x <= upper`` and ``matrix x <= limit``.
 
     Raises:
+        ValueError: shapes that do not fit, or numbers that are not finite.
         EmptySet: when it is first bounded, if no point satisfies everything.
     """
 
@@ -41,6 +43,7 @@ class ConstrainedBox(Perturbation):
                 f"a constrained box with ends {tuple(self.lower.shape)} and {tuple(self.upper.shape)}, "
                 f"matrix {tuple(self.matrix.shape)} and limits {tuple(self.limit.shape)}"
             )
+        require_finite("a constrained box", *self.tensors())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,29 +71,16 @@ class ConstrainedBox(Perturbation):
         x = torch.where(x == lower, lower, torch.where(x == upper, upper, x))
         excess = torch.einsum("bc...,br...->brc", self.matrix, x) - self.limit.unsqueeze(1)
         lagrangian = (weight * x).flatten(2).sum(2) + (multipliers * excess).sum(2)
-        return value + (lagrangian - lagrangian.detach())
+        return value.detach() + (lagrangian - lagrangian.detach())
 
     def minimiser(self, weight: Tensor) -> Tensor:
         return self.solutions(weight)[1]
 
-    @torch.no_grad()
     def solutions(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Multipliers (batch, rows, constraints) and points (batch, rows, *input), by HiGHS."""
-        multipliers = weight.new_zeros(*weight.shape[:2], self.limit.shape[1])
-        points = torch.zeros_like(weight)
-        flat = weight.flatten(2).cpu().double().numpy()
-        for b in range(self.shape[0]):
-            program = LinearProgram(
-                self.lower[b].flatten().cpu().double().numpy(),
-                self.upper[b].flatten().cpu().double().numpy(),
-                self.matrix[b].flatten(1).cpu().double().numpy(),
-                self.limit[b].cpu().double().numpy(),
-            )
-            for r in range(weight.shape[1]):
-                duals, x = program.solve(flat[b, r])
-                multipliers[b, r] = torch.from_numpy(duals).to(weight)
-                points[b, r] = torch.from_numpy(x).to(weight).reshape(self.shape[1:])
-        return multipliers, points
+        flat = (weight.flatten(2), self.lower.flatten(1), self.upper.flatten(1), self.matrix.flatten(2), self.limit)
+        multipliers, points = Solutions.apply(*(t.detach() for t in flat))
+        return multipliers, points.reshape(weight.shape)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Hit and run from a point inside: random directions, uniform on what of the line is inside."""
@@ -111,6 +101,40 @@ class ConstrainedBox(Perturbation):
         return x.transpose(0, 1).reshape(count, *self.shape)
 
 
+class Solutions(torch.autograd.Function):
+    """The linear programs' solutions as constants, so that autograd and `torch.func` leave them alone."""
+
+    @staticmethod
+    def forward(weight: Tensor, lower: Tensor, upper: Tensor, matrix: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
+        """From flat inputs: weight (batch, rows, n), ends (batch, n), matrix (batch, constraints, n)."""
+        multipliers, points = weight.new_zeros(*weight.shape[:2], limit.shape[1]), torch.zeros_like(weight)
+        costs, *parts = (t.cpu().double().numpy() for t in (weight, lower, upper, matrix, limit))
+        for b in range(len(weight)):
+            program = LinearProgram(*(part[b] for part in parts))
+            for r, cost in enumerate(costs[b]):
+                duals, x = program.solve(cost)
+                multipliers[b, r], points[b, r] = torch.from_numpy(duals), torch.from_numpy(x)
+        return multipliers, points
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(*output)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> tuple[None, None]:
+        return None, None
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple[int | None, ...], *given: Tensor) -> tuple[Any, tuple[int, int]]:
+        """What is mapped over becomes part of the batch."""
+        size = info.batch_size
+        parts = (
+            (t.expand(size, *t.shape) if d is None else t.movedim(d, 0)).flatten(0, 1)
+            for t, d in zip(given, dims, strict=True)
+        )
+        return tuple(t.unflatten(0, (size, -1)) for t in Solutions.apply(*parts)), (0, 0)
+
+
 class LinearProgram:
     """``min w x`` with ``matrix x <= limit`` in a box, for one w after the other, each from the last solution."""
 
@@ -129,17 +153,20 @@ class LinearProgram:
         program.a_matrix_.start_ = np.searchsorted(row, np.arange(rows + 1)).astype(np.int32)
         program.a_matrix_.index_, program.a_matrix_.value_ = column.astype(np.int32), matrix[row, column]
         self._highs.passModel(program)
-        self._optimal = highspy.HighsModelStatus.kOptimal
+        self._status = highspy.HighsModelStatus
         self._columns = np.arange(n, dtype=np.int32)
 
     def solve(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Multipliers >= 0 of the constraints and the point."""
-        self._highs.changeColsCost(len(weight), self._columns, weight)
+        """Multipliers >= 0 of the constraints and the point; some of both for weights that are not finite."""
+        size = float(np.abs(weight).max(initial=0.0))  # the solver's tolerances are absolute
+        usable = 0 < size < np.inf
+        self._highs.changeColsCost(len(weight), self._columns, weight / size if usable else np.zeros_like(weight))
         self._highs.run()
         status = self._highs.getModelStatus()
-        if status != self._optimal:
-            raise EmptySet(
-                f"no point of the box satisfies the constraints (HiGHS: {self._highs.modelStatusToString(status)})"
-            )
+        if status == self._status.kInfeasible:
+            raise EmptySet("no point of the box satisfies the constraints")
+        if status != self._status.kOptimal:
+            raise RuntimeError(f"HiGHS solved no linear program: {self._highs.modelStatusToString(status)}")
         solution = self._highs.getSolution()
-        return np.maximum(-np.asarray(solution.row_dual), 0), np.asarray(solution.col_value)
+        duals = np.maximum(-np.asarray(solution.row_dual), 0) * (size if usable else 0)
+        return duals, np.asarray(solution.col_value)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import torch
 from torch import Tensor
 
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.perturbations.base import Perturbation, entries
+from lirpa_verify.perturbations.box import exact
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,18 @@ class Region:
         """The sets of one example."""
         return Region(tuple(part if part.shape[0] == 1 else part.example(i) for part in self.parts))
 
-    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Region:
+    def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> Region:
         return Region(tuple(part.to(dtype, device) for part in self.parts))
 
 
 def whole(part: Perturbation, batch: int) -> Perturbation:
     """The set repeated for every example."""
     return part if part.shape[0] == batch else part.map(lambda t: t.expand(batch, *t.shape[1:]))
+
+
+def joined(parts: Sequence[Perturbation | Tensor]) -> Region:
+    """Sets and tensors that do not vary as one region, in the widest of their types."""
+    types = [part.dtype for part in parts if part.dtype.is_floating_point]
+    dtype = reduce(torch.promote_types, types) if types else torch.get_default_dtype()
+    sets = [exact(part.to(dtype)) if isinstance(part, Tensor) else part for part in parts]
+    return Region(tuple(part if part.dtype == dtype else part.to(dtype) for part in sets))

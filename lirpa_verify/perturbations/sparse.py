@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.operators.base import Interval
-from lirpa_verify.perturbations.base import Perturbation, as_rows, entries, per_entry, product, uniform
+from lirpa_verify.operators.transforms import holds
+from lirpa_verify.perturbations.base import Perturbation, as_rows, entries, per_entry, product, require_finite, uniform
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,12 @@ def l0(centre: Tensor, count: int, low: Tensor | float, high: Tensor | float) ->
         high: largest such value.
 
     Raises:
-        ValueError: a negative count, or low above high.
+        ValueError: a negative count, low above high, or numbers that are not finite.
     """
     if count < 0:
         raise ValueError(f"{count} entries cannot change")
     low, high = per_entry(low, centre), per_entry(high, centre)
-    if bool((low > high).any()):
+    require_finite("a sparse perturbation", centre, low, high)
+    if holds((low > high).any(), otherwise=False):
         raise ValueError("the smallest valid value is above the largest")
     return Sparse(centre, low, high, min(count, entries(tuple(centre.shape))))

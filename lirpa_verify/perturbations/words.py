@@ -84,8 +84,9 @@ class Words(Perturbation):
         if sum(counts) > most:
             return None
         points = [self.centre[0]]
+        open_ = self.present[0].any(1).nonzero().flatten().tolist()  # positions that have a choice
         for size in range(1, self.budget + 1):
-            for places in itertools.combinations(range(self.shape[1]), size):
+            for places in itertools.combinations(open_, size):
                 for choice in itertools.product(*(self.candidates[0, t][self.present[0, t]] for t in places)):
                     points.append(self.centre[0].index_copy(0, torch.tensor(places), torch.stack(choice)))
         return torch.stack(points)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.operators.base import Interval
-from lirpa_verify.perturbations.base import Perturbation, as_rows, product, uniform
+from lirpa_verify.perturbations.base import Perturbation, as_rows, product, require_finite, uniform
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,9 @@ class Zonotope(Perturbation):
 
     An affine image ``M z + c`` of a box with middle m and radius r has centre ``M m + c`` and the
     columns of ``M diag(r)`` as generators.
+
+    Raises:
+        ValueError: shapes that do not fit, or numbers that are not finite.
     """
 
     centre: Tensor  # (batch, *input)
@@ -27,10 +30,15 @@ class Zonotope(Perturbation):
             raise ValueError(
                 f"generators of shape {tuple(self.generators.shape)} do not fit a centre of {tuple(self.centre.shape)}"
             )
+        require_finite("a zonotope", self.centre, self.generators)
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.centre.shape)
+
+    @property
+    def is_box(self) -> bool:
+        return self.generators.shape[1] == 0
 
     def box(self) -> Interval:
         radius = self.generators.abs().sum(1)

@@ -5,24 +5,35 @@ bounded from above with a backward row of its own: as many rows as classes. Fuse
 section 3.3), the exponentials are replaced by chords over intervals of the differences, and their
 sum, one linear function of the logits, is bounded with a single row per example.
 
-Which of the two is smaller depends on the intervals under the chords. With the backward bounds of the
-differences themselves, the fused bound is at most the other: chords end on the curve, and the largest
-value of a sum is at most the sum of the largest values. With wider ones, such as those from interval
-arithmetic that training uses because they cost no row, each class loses what its chord does; with
-two classes the fused bound is then at least the other.
+Both are at least the largest loss. Which of them is smaller depends on the intervals [l, u] under the
+chords and on the backward bounds b of the differences. A backward pass never gives less for a sum than
+its parts add up to (each relaxation takes the smaller of two lines, which is superadditive), so the
+fused bound is at most the logarithm of the sum of the chords at b:
+
+- where no u is above its b, chords at b are not above the curve: fused <= class by class. This is the
+  paper's theorem (same bounds on both sides, u = b). It can be less: with differences x and -x for x
+  in [-1, 1] it is log(1 + 2 cosh 1), which is the largest loss, and class by class log(1 + 2 e).
+- with one difference, two classes, it is the chord at b itself: fused >= class by class where
+  l <= b <= u, and equal where b is an end.
+- with more classes and u above b, as from the interval arithmetic that training uses because it
+  costs no row, either may be the smaller one: each class loses what its chord lies above the curve,
+  all gain from being bounded as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from lirpa_verify.library.bounded import Bounded, Inputs, Query, margin_rows
+from lirpa_verify.library.bounded import Bounded, Inputs, Query
 from lirpa_verify.library.passes import region_minimum, rows_backward, rows_from_nodes
+from lirpa_verify.library.rows import margin_rows
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.perturbations.base import Perturbation
+
+METHODS = ("ibp", "crown-ibp", "fused")
 
 
 def cross_entropy_of_margins(margins: Tensor) -> Tensor:
@@ -45,19 +56,18 @@ def interval_loss(query: Query, labels: Tensor) -> Tensor:
     return torch.logsumexp(differences(query.logits, labels).upper, 1)
 
 
-def interval_margin_loss(query: Query, labels: Tensor) -> Tensor:
-    """Upper bounds (batch,) from intervals of the differences, the last layer merged with them (arXiv:1810.12715).
+def interval_margins(query: Query, labels: Tensor) -> Tensor:
+    """Lower bounds (batch, classes - 1) of the margins, the last layer merged with them (arXiv:1810.12715).
 
     Costs a row per class, but no backward pass beyond the last layer.
     """
     rows = query.rows(margin_rows(labels, query.graph.n_outputs))
-    return cross_entropy_of_margins(rows_from_nodes(query.graph, rows, query.region, query.values))
+    return rows_from_nodes(query.graph, rows, query.region, query.values)
 
 
-def class_by_class_loss(query: Query, labels: Tensor) -> Tensor:
-    """Upper bounds (batch,) from a backward row per class (arXiv:1906.06316)."""
-    rows = query.rows(margin_rows(labels, query.graph.n_outputs))
-    return cross_entropy_of_margins(query.lower(rows))
+def backward_margins(query: Query, labels: Tensor) -> Tensor:
+    """Lower bounds (batch, classes - 1) of the margins from a backward row per class (arXiv:1906.06316)."""
+    return query.lower(query.rows(margin_rows(labels, query.graph.n_outputs)))
 
 
 def fused_loss(query: Query, labels: Tensor, intervals: Interval | None = None) -> Tensor:
@@ -79,7 +89,8 @@ def fused_loss(query: Query, labels: Tensor, intervals: Interval | None = None) 
     row = slope.scatter_add(1, labels.unsqueeze(1), -slope.sum(1, keepdim=True))  # over the logits themselves
     linear = rows_backward(query.graph, -row.unsqueeze(1), query.values)
     largest = constant - region_minimum(linear, query.region).squeeze(1)
-    return shift.squeeze(1) + torch.log(largest.clamp(min=torch.finfo(largest.dtype).tiny))
+    least = torch.exp(-shift).clamp(min=torch.finfo(shift.dtype).tiny).squeeze(1)  # the label's own term is 1
+    return shift.squeeze(1) + torch.log(torch.maximum(largest, least))
 
 
 def robust_loss(
@@ -100,21 +111,26 @@ def robust_loss(
         method: `ibp`, a row per class at the last layer (arXiv:1810.12715); `crown-ibp`, a backward row per class
             (arXiv:1906.06316); `fused`, one backward row (arXiv:2002.12920, section 3.3).
         share: of the backward bound, the rest being that of interval arithmetic, as CROWN-IBP mixes them while
-            the radius grows; with 0 no backward pass is made.
+            the radius grows: the margins for `crown-ibp`, the losses for `fused`. With 0 no backward pass is made.
         parameters: as for `Bounded.bounds`.
         values: as for `Bounded.bounds`.
 
     Raises:
         ValueError: an unknown method.
     """
-    if method not in ("ibp", "crown-ibp", "fused"):
-        raise ValueError(f"unknown training method {method!r}; there are ibp, crown-ibp and fused")
+    if method not in METHODS:
+        raise ValueError(f"unknown training method {method!r}; there are {', '.join(METHODS)}")
     query = bounded.query(inputs, "crown-ibp", parameters=parameters, values=values)
-    if method == "ibp":
-        return interval_margin_loss(query, labels)
-    backward = class_by_class_loss if method == "crown-ibp" else fused_loss
-    interval = interval_margin_loss if method == "crown-ibp" else interval_loss
+    if method == "fused":
+        return mixed(share, lambda: fused_loss(query, labels), lambda: interval_loss(query, labels))
+    backward_share = share if method == "crown-ibp" else 0.0
+    return cross_entropy_of_margins(
+        mixed(backward_share, lambda: backward_margins(query, labels), lambda: interval_margins(query, labels))
+    )
+
+
+def mixed(share: float, backward: Callable[[], Tensor], interval: Callable[[], Tensor]) -> Tensor:
+    """A share of the one and the rest of the other; what has no share is not computed."""
     if share <= 0:
-        return interval(query, labels)
-    loss = backward(query, labels)
-    return loss if share >= 1 else share * loss + (1 - share) * interval(query, labels)
+        return interval()
+    return backward() if share >= 1 else share * backward() + (1 - share) * interval()

@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from lirpa_verify.library.bounded import Bounded, Inputs
 from lirpa_verify.perturbations.base import Perturbation
 from lirpa_verify.training.batch_norm import clean_pass
-from lirpa_verify.training.losses import robust_loss
+from lirpa_verify.training.losses import METHODS, robust_loss
 from lirpa_verify.training.schedules import Schedule
 
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
@@ -56,6 +56,10 @@ class Plan:
     rate: float = 1e-3
     clip: float = 5.0  # norm of the gradient
     decay: tuple[int, ...] = ()  # epochs at which the rate is divided by 10
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:  # not only in the epoch in which the radius starts to grow
+            raise ValueError(f"unknown training method {self.method!r}; there are {', '.join(METHODS)}")
 
 
 @dataclass
@@ -175,6 +179,7 @@ def save(path: Path, task: Task, state: State) -> None:
         "optimiser": state.optimiser.state_dict(),
         "state": kept,
         "random": torch.get_rng_state(),
+        "cuda_random": torch.cuda.get_rng_state_all(),
     }
     scratch = path.with_suffix(".part")
     torch.save(content, scratch)
@@ -189,6 +194,7 @@ def restore(path: Path, task: Task, state: State) -> None:
     task.module.load_state_dict(content["module"])
     state.optimiser.load_state_dict(content["optimiser"])
     torch.set_rng_state(content["random"].cpu())
+    torch.cuda.set_rng_state_all([state.cpu() for state in content.get("cuda_random", [])[: torch.cuda.device_count()]])
     for name, value in content["state"].items():
         setattr(state, name, value)
 
