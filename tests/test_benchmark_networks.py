@@ -23,7 +23,7 @@ from lirpa_verify.witness import Replayer
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "vnncomp"
 SAMPLES, AT_ONCE = 10_000, 2**24  # values of all nodes together
-SECONDS = 40.0  # for the intermediate bounds of a network; those left over stay intervals
+SECONDS = 8.0  # for the intermediate bounds of a network; those left over stay intervals
 ROWS = 64  # combinations of outputs that are bounded: the property's, and single outputs
 
 

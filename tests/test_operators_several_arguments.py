@@ -9,11 +9,13 @@ import torch
 from operator_checks import check_operator, random_intervals
 from torch import Tensor
 
+from lirpa_verify.operators.arctangent2 import Arctangent2
 from lirpa_verify.operators.arithmetic import Combine, Scale
 from lirpa_verify.operators.base import Interval, Operator
 from lirpa_verify.operators.convolution import Convolution
 from lirpa_verify.operators.dense import Dense
 from lirpa_verify.operators.discrete import ArgMax, Compare, Lookup, Truncate
+from lirpa_verify.operators.divide import Divide
 from lirpa_verify.operators.log_sum_exp import LogSumExp
 from lirpa_verify.operators.matmul import MatMul
 from lirpa_verify.operators.maximum import Maximum
@@ -26,6 +28,10 @@ from lirpa_verify.operators.where import Where
 CASES: list[tuple[Operator, list[tuple[int, ...]]]] = [
     (Multiply(), [(4,), (4,)]),
     (Multiply(), [(2, 3), (2, 3)]),
+    (Divide(), [(4,), (4,)]),
+    (Divide(), [(2, 3), (2, 3)]),
+    (Arctangent2(), [(4,), (4,)]),
+    (Arctangent2(), [(2, 3), (2, 3)]),
     (MatMul(), [(2, 3), (3, 2)]),
     (MatMul(), [(2, 2, 3), (2, 3, 4)]),
     (Softmax(), [(5,)]),
