@@ -52,7 +52,7 @@ def test_no_looser_than_a_product_with_the_reciprocal(sign: float) -> None:
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_no_plane_is_closer_at_the_middle(sign: float) -> None:
-    """Compared with a linear program over a grid of the box: the volume between a plane and f depends on that height."""
+    """The volume between a plane and f depends on its height there; a linear program over a grid finds the best."""
     x, y = boxes(2, sign)
     below, above = (side.flatten() for side in at_middle(Divide().planes((x, y), None), x, y))
     for k in range(25):

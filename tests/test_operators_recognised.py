@@ -45,7 +45,7 @@ RECOGNISED: dict[str, tuple[Function, type]] = {
     "softmax": (lambda x: torch.exp(x) / torch.exp(x).sum(1, keepdim=True), Softmax),
     "softmax along the first dimension": (lambda x: torch.exp(x) / torch.exp(x).sum(0), Softmax),
     "shifted softmax": (shifted_softmax, Softmax),
-    "softmax less the largest of all": (lambda x: torch.exp(x - x.max()) / torch.exp(x - x.max()).sum(1, True), Softmax),
+    "softmax less the largest of all": (lambda x: (e := torch.exp(x - x.max())) / e.sum(1, True), Softmax),
     "softmax of two": (lambda x: torch.exp(x[:, :2]) / torch.exp(x[:, :2]).sum(1, keepdim=True), Sigmoid),
     "log of a softmax": (lambda x: torch.log(torch.softmax(x, 1)), LogSumExp),
     "log of a sum": (lambda x: torch.log(torch.exp(x).sum(1)), LogSumExp),
