@@ -128,7 +128,7 @@ def test_sizes_of_unbounded_nodes_spoil_only_the_rows_that_use_them() -> None:
 
 
 def test_a_steep_line_leaves_the_other_one_exact() -> None:
-    """Below a step that is close to the end of the interval the line is steep, above it is not: rows meet one of them."""
+    """Below a step close to the end of the interval the line is steep, above it is not: each row meets one of them."""
     interval = Interval(torch.tensor([[-1.0]]).double(), torch.tensor([[1e-12]]).double())
     lines = Sign().lines(interval, Slopes(*Sign().slope_range(interval)[1]))
     assert float(lines.lower) > 1e11 and float(lines.upper) <= 2

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.errors import UnsupportedOperator
+from lirpa_verify.graph.aten_discrete import is_integer
 from lirpa_verify.graph.building import (
     argument,
     broadcast,
@@ -162,7 +163,12 @@ def remainder(b: Builder, call: Call, args: list[Any]) -> Symbol:
         return combined(b, x, product(b, whole, divisor), -1.0)
     divisor = as_float(divisor)
     whole = nonlinear(b, rounding, [scaled(b, x, 1 / divisor)])
-    return combined(b, x, scaled(b, whole, divisor), -1.0)
+    rest = combined(b, x, scaled(b, whole, divisor), -1.0)
+    if operator_name(call) == "fmod" or divisor.numel() != 1 or not fixed(divisor) or not float(divisor) > 0:
+        return rest
+    whole_numbers = is_integer(b, x.node) and float(divisor).is_integer()
+    most = float(divisor) - 1 if whole_numbers else float(divisor)
+    return nonlinear(b, Clip(0.0, most), [rest]) if most > 0 else rest  # changes nothing, but bounds may not know
 
 
 def raise_to(b: Builder, call: Call, args: list[Any]) -> Symbol:
