@@ -270,6 +270,48 @@ OLD_FORMS = {
     "quantised": (13, [node("QuantizeLinear", "x scale zp", "q"), node("DequantizeLinear", "q scale zp", "y")]),
     "cast there and back": (13, [node("Cast", "x", "i", to=INT64), node("Cast", "i", "y", to=FLOAT)]),
     "compare and cast": (13, [node("Greater", "x low", "c"), node("Cast", "c", "y", to=FLOAT)]),
+    "average pool, dilated": (
+        19,
+        [node("AveragePool", "x", "y", kernel_shape=[2, 2], dilations=[2, 3], pads=[1, 0, 0, 1])],
+    ),
+    "average pool, dilated, pads counted": (
+        19,
+        [
+            node(
+                "AveragePool",
+                "x",
+                "y",
+                kernel_shape=[2, 2],
+                dilations=[1, 2],
+                strides=[2, 2],
+                pads=[1, 1, 1, 1],
+                count_include_pad=1,
+            )
+        ],
+    ),
+    "average pool, dilated, rounded up": (
+        19,
+        [node("AveragePool", "x", "y", kernel_shape=[2, 2], dilations=[2, 2], strides=[2, 3], ceil_mode=1)],
+    ),
+    "lp pool": (18, [node("LpPool", "x", "y", kernel_shape=[2, 3], pads=[1, 0, 0, 1], strides=[2, 1])]),
+    "lp pool 3": (11, [node("LpPool", "x", "y", kernel_shape=[2, 2], p=3, auto_pad="SAME_UPPER")]),
+    "lp pool 1": (11, [node("LpPool", "x", "y", kernel_shape=[2, 2], p=1)]),
+    "layer norm with its statistics": (
+        17,
+        [node("LayerNormalization", "x n", "a m r", axis=3), node("Sum", "a m r", "y")],
+    ),
+    "hardmax": (13, [node("Hardmax", "x", "y", axis=2)]),
+    "hardmax 11": (11, [node("Hardmax", "x", "y", axis=2)]),
+    "grid sample": (16, [node("GridSample", "x grid", "y", padding_mode="border")]),
+    "grid sample 20": (20, [node("GridSample", "x grid", "y", mode="nearest", align_corners=1)]),
+    "columns to image": (18, [node("Reshape", "x blocks", "b"), node("Col2Im", "b image block", "y")]),
+    "resize cubic": (13, [node("Resize", "x - - sizes", "y", mode="cubic")]),
+    "resize cubic inside": (
+        13,
+        [node("Resize", "x - scales", "y", mode="cubic", exclude_outside=1, cubic_coeff_a=-0.5)],
+    ),
+    "scatter the largest": (18, [node("ScatterElements", "x where updates1", "y", axis=2, reduction="max")]),
+    "scatter a product": (18, [node("ScatterND", "x places updates", "y", reduction="mul")]),
     "cumulative sum": (14, [node("CumSum", "x axis0", "y", reverse=1)]),
 }
 OLD_CONSTANTS: dict[str, Any] = {
@@ -298,6 +340,12 @@ OLD_CONSTANTS: dict[str, Any] = {
     "places": np.array([[0, 1], [0, -1]]),
     "updates": rand(2, 4, 6),
     "two": [2.0],
+    "grid": np.tanh(rand(1, 2, 3, 2)) * 1.2,
+    "blocks": ints(1, 4, 18),
+    "image": ints(4, 7),
+    "block": ints(2, 2),
+    "where": np.array([[[[0, 1, 1, 0, 2, 3]]] * 3]).reshape(1, 3, 1, 6),
+    "updates1": rand(1, 3, 1, 6),
     "scale": np.float32(0.05).reshape(()),
     "zp": np.array(3, np.uint8),
 }

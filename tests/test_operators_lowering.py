@@ -190,6 +190,7 @@ VECTOR: dict[str, Function] = {
     "one hot": lambda x: (x.argmax(1, keepdim=True) == torch.arange(4)).float(),
     "diagonal": lambda x: x.diagonal(),
     "movedim": lambda x: x.movedim(0, 1),
+    "scalar difference": lambda x: ((x.tanh() @ W).relu().sum() - (x.sigmoid() @ W).tanh().sum()).relu(),
     "scalar": lambda x: x.sum().sigmoid() * x.max(),
 }
 SPATIAL: dict[str, Function] = {
