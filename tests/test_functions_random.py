@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from function_checks import Function, check_function, constant
 
-SEEDS = range(4)
+SEEDS = range(8)
 Case = tuple[Function, tuple[int, ...]]
 
 
@@ -86,7 +86,7 @@ def attention(r: random.Random) -> Case:
 
 def normalisations(r: random.Random) -> Case:
     groups, each = r.randint(1, 3), r.randint(1, 2)
-    size = (r.randint(1, 2), groups * each, *shape(r, 1, 2))
+    size = (r.randint(1, 2), groups * each, 2, *shape(r, 1, 1))
     kept = r.randint(1, len(size) - 1)
     return r.choice((
         lambda x: F.layer_norm(x, size[-kept:], constant(*size[-kept:]), None, 1e-3),

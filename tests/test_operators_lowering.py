@@ -204,6 +204,7 @@ SPATIAL: dict[str, Function] = {
     "conv 3d": lambda x: F.conv3d(x[None], constant(2, 1, 2, 3, 3)),
     "max pool": lambda x: F.max_pool2d(x, 2),
     "max pool padded": lambda x: F.max_pool2d(x, 3, 2, 1),
+    "max pool of a padded image": lambda x: F.max_pool2d(F.pad(x, (0, 1, 2, 0), value=-math.inf), 3, 2),
     "max pool dilated": lambda x: F.max_pool2d(x, 2, 1, 0, 2),
     "max pool ceil": lambda x: F.max_pool2d(x, 4, 4, ceil_mode=True),
     "max pool 1d": lambda x: F.max_pool1d(x[0], 2),
