@@ -13,9 +13,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from lirpa_verify.bounds.intermediate import bound_nodes
+from lirpa_verify.graph.aten_nonlinear import RULES
+from lirpa_verify.graph.lower import lower
+from lirpa_verify.graph.simplify import simplify
 from lirpa_verify.load import convert_model, load_recording
 from lirpa_verify.load.recording import Recording
 from lirpa_verify.load.replay import replay
+from lirpa_verify.operators.base import Interval
 
 FLOAT, DOUBLE, INT64 = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
 
@@ -390,6 +395,36 @@ def test_a_window_at_a_place_that_the_input_decides() -> None:
     torch.testing.assert_close(replay(recording, [torch.tensor([3.7])])[0], table[3:5])
     with pytest.raises((IndexError, RuntimeError), match="index"):
         replay(recording, [torch.tensor([5.0])])  # the window leaves the table
+
+
+def test_a_slice_that_leaves_its_tensor_writes_nowhere() -> None:
+    """As onnxruntime has it: the slice is shorter there. So do the graph and its bounds."""
+    data = model(
+        [
+            node("Cast", "x", "p", to=INT64),
+            node("Add", "p one", "q"),
+            node("Slice", "range p q axis", "i"),
+            node("Shape", "i", "shape"),
+            node("Expand", "value shape", "updates"),
+            node("Unsqueeze", "i axis1", "places"),
+            node("ScatterND", "base places updates", "y"),
+        ],
+        {"x": [1]},
+        ["y"],
+        {"one": ints(1), "range": ints(0, 1, 2), "axis": ints(0), "axis1": ints(1), "value": [7.0], "base": rand(3)},
+    )
+    recording = convert_model(data, "test")
+    graph = simplify(lower(recording, RULES))
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    for place in (0.2, 1.5, 2.0, 3.0, 5.5):
+        x = torch.tensor([place])
+        (expected,) = session.run(None, {"x": x.numpy()})
+        np.testing.assert_allclose(replay(recording, [x])[0].numpy(), expected)
+        np.testing.assert_allclose(graph.forward(x.double().unsqueeze(0))[0].numpy(), expected, 1e-6)
+    outside = bound_nodes(graph, Interval(torch.tensor([[3.5]]).double(), torch.tensor([[9.0]]).double()), "ibp")[-1]
+    np.testing.assert_allclose(outside.lower[0].numpy(), rand(3), 1e-6)
+    anywhere = bound_nodes(graph, Interval(torch.tensor([[0.0]]).double(), torch.tensor([[9.0]]).double()), "ibp")[-1]
+    assert bool((anywhere.upper >= 7 - 1e-9).all()) and bool((anywhere.lower <= outside.lower + 1e-9).all())
 
 
 @pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])

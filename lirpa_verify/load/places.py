@@ -7,11 +7,9 @@ the slice ends in places (or in shapes, which are those of the full slice), whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from lirpa_verify.load.onnx_model import OnnxGraph, OnnxNode
 
-_MOVING = frozenset({"Unsqueeze", "Squeeze", "Reshape", "Expand", "Concat", "Transpose", "Flatten", "Identity"})
+_MOVING = frozenset({"Unsqueeze", "Squeeze", "Reshape", "Expand", "Transpose", "Flatten", "Identity"})
 _BROADCASTING = frozenset({"Add", "Sub", "Mul"})
 _SHAPES = frozenset({"Shape", "Size"})
 
@@ -30,26 +28,28 @@ def place_names(graph: OnnxGraph) -> frozenset[str]:
     shapes: set[str] = set()  # those that end in shapes alone
     for node in reversed(graph.nodes):
         for name in set(node.outputs).difference(graph.outputs):
-            if _all_in(name, uses, shapes, shapes):
+            users = uses.get(name, ())
+            if all(_ends_in_shapes(user, position, shapes) for user, position in users):
                 shapes.add(name)
-            if _all_in(name, uses, places | shapes, shapes):
+            if all(_ends_in_places(user, position, places, shapes) for user, position in users):
                 places.add(name)
     return frozenset(places)
 
 
-def _all_in(name: str, uses: Mapping[str, Sequence[Use]], moved: set[str], shapes: set[str]) -> bool:
-    return all(_ends_well(node, position, moved, shapes) for node, position in uses.get(name, ()))
-
-
-def _ends_well(node: OnnxNode, position: int, moved: set[str], shapes: set[str]) -> bool:
-    """Whether a use is a shape, a place (where `moved` are more than shapes), or makes a value that ends well."""
+def _ends_in_shapes(node: OnnxNode, position: int, shapes: set[str]) -> bool:
     if node.domain:
         return False
-    if node.op in _SHAPES:
+    carried = node.op in _BROADCASTING or _carries(node, position)
+    return node.op in _SHAPES or (carried and shapes.issuperset(node.outputs))
+
+
+def _ends_in_places(node: OnnxNode, position: int, places: set[str], shapes: set[str]) -> bool:
+    if _ends_in_shapes(node, position, shapes):
         return True
-    if node.op == "ScatterND":
-        return position == 1 and moved is not shapes
-    if node.op in _BROADCASTING:
-        return shapes.issuperset(node.outputs)
-    first = position == 0 or node.op == "Concat"
-    return first and (node.op in _MOVING or node.op == "Slice") and moved.issuperset(node.outputs)
+    written = node.op == "ScatterND" and position == 1
+    return not node.domain and (written or (_carries(node, position) and places.issuperset(node.outputs)))
+
+
+def _carries(node: OnnxNode, position: int) -> bool:
+    """Whether the node only moves what it gets there, or takes a part of it."""
+    return node.op == "Concat" or (position == 0 and (node.op in _MOVING or node.op == "Slice"))
