@@ -130,6 +130,6 @@ def finite_nearby(graph: Graph, box: Interval) -> bool:
     for step in (4, 8, 16, 32):
         radius = (box.upper - box.lower) / 2**step
         part = Interval(torch.maximum(box.lower, centre - radius), torch.minimum(box.upper, centre + radius))
-        if finite(bound_nodes(graph, part, "crown", until=Deadline.after(SECONDS))[-1]):
+        if finite(bound_nodes(graph, part)[-1]):
             return True
     return False
