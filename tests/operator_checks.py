@@ -91,20 +91,23 @@ def check_backward(
     result = operator.backward(rows, intervals, slopes)
     truth = torch.einsum("brn,bcn->brc", flat(rows), flat(values))
     bound = result.offset.unsqueeze(2)
-    size = result.offset.abs().unsqueeze(2) + torch.einsum("brn,bcn->brc", flat(rows).abs(), flat(values).abs())
+    size = result.offset.abs().unsqueeze(2) + term_sizes(rows, values)
     for coefficients, point in zip(result.coefficients, points, strict=True):
         if coefficients is None:
             continue
         coefficients = coefficients.expand(rows.shape[0], *coefficients.shape[1:])
         assert not torch.isnan(coefficients).any(), f"coefficients of {operator}"
         bound = bound + torch.einsum("brn,bcn->brc", flat(coefficients), flat(point))
-        # The offset may be the small sum of large terms.
-        size = size + torch.einsum(
-            "brn,bcn->brc", flat(coefficients).abs(), flat(point).abs().amax(1, keepdim=True).expand_as(flat(point))
-        )
+        size = size + term_sizes(coefficients, point)
     assert not torch.isnan(result.offset).any(), f"offset of {operator}"
     worst = (bound - truth - 4 * EPS[rows.dtype] * (1 + torch.where(torch.isfinite(size), size, 0))).amax()
     assert not worst > 0, f"backward of {operator}, slopes {slopes is not None}: {worst}"
+
+
+def term_sizes(coefficients: Tensor, points: Tensor) -> Tensor:
+    """(batch, rows, 1): what is added up at most; the offset may be the small sum of large terms."""
+    largest = flat(points).abs().amax(1)
+    return torch.einsum("brn,bn->br", flat(coefficients).abs(), largest).unsqueeze(2)
 
 
 def check_compose(generator: torch.Generator, operator: Operator, intervals: tuple[Interval, ...]) -> None:
@@ -124,11 +127,16 @@ def check_compose(generator: torch.Generator, operator: Operator, intervals: tup
         forms.append(form)
     values = evaluate(operator, points)
     result = operator.compose(tuple(forms), intervals)
+    lines = operator.relaxation(intervals[0], None)
+    terms = 0.0  # of steep lines, of which little is left in the forms
+    if lines is not None:
+        reach = torch.maximum(intervals[0].lower.abs(), intervals[0].upper.abs()).unsqueeze(1)
+        terms = torch.maximum(lines.lower.abs(), lines.upper.abs()) * reach
     for weight, offset, sign in (
         (result.lower_weight, result.lower_offset, 1),
         (result.upper_weight, result.upper_offset, -1),
     ):
         bound = torch.einsum("bcn,bn...->bc...", x, weight) + offset.unsqueeze(1)
-        size = weight.abs().sum(1).unsqueeze(1) + offset.abs().unsqueeze(1) + values.abs()
+        size = weight.abs().sum(1).unsqueeze(1) + offset.abs().unsqueeze(1) + values.abs() + terms
         worst = (sign * (bound - values) - 20 * EPS[dtype] * (1 + torch.where(torch.isfinite(size), size, 0))).amax()
         assert not worst > 0, f"compose of {operator}: {worst}"

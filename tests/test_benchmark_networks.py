@@ -18,12 +18,15 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.load.replay import replay
 from lirpa_verify.network import load_network
 from lirpa_verify.operators.base import Interval
+from lirpa_verify.operators.divide import Divide
+from lirpa_verify.operators.power import NegativePower
 from lirpa_verify.strategy import prepare
 from lirpa_verify.witness import Replayer
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "vnncomp"
 SAMPLES, AT_ONCE = 10_000, 2**24  # values of all nodes together
-SECONDS = 40.0  # for the intermediate bounds of a network; those left over stay intervals
+SECONDS = 8.0  # for the intermediate bounds of a network; those left over stay intervals
+REPLAYED = 16  # samples that onnxruntime computes as well
 ROWS = 64  # combinations of outputs that are bounded: the property's, and single outputs
 
 
@@ -45,7 +48,8 @@ def test_network(model: str, prop: str) -> None:
     problem, graph = prepare(network, query)
     box = Interval(problem.box.lower[:1], problem.box.upper[:1])
     points = samples(box, SAMPLES)
-    agrees(network, SHARED / model, problem.full(points[:4]))
+    some = points[:: SAMPLES // REPLAYED]
+    agrees(network, SHARED / model, problem.full(some), graph.forward(some))
     rows = chosen_rows(problem.specification.output)
     bounds = bounds_of(graph, box, rows)
     for outputs in batches(graph, points):
@@ -54,7 +58,8 @@ def test_network(model: str, prop: str) -> None:
             slack = 1e-9 * (1 + values.abs())
             assert bool(((values >= found.lower - slack) & (values <= found.upper + slack)).all()), method
     for method, found in bounds.items():
-        assert finite(found) or finite_nearby(graph, box, method), method
+        if not finite(found):  # only where a quotient's denominator may be 0 in the whole box, and not in parts of it
+            assert unbounded_at_a_pole(graph, box) and finite_nearby(graph, box), method
 
 
 def samples(box: Interval, count: int) -> Tensor:
@@ -71,10 +76,10 @@ def batches(graph: Graph, points: Tensor):  # type: ignore[no-untyped-def]
         yield graph.forward(part)
 
 
-def agrees(network, path: Path, points: Tensor) -> None:  # type: ignore[no-untyped-def]
-    """The recording, in the model's own precision, and onnxruntime on the file."""
+def agrees(network, path: Path, points: Tensor, values: Tensor) -> None:  # type: ignore[no-untyped-def]
+    """The recording, in the model's own precision, the graph's values, and onnxruntime on the file."""
     replayer = Replayer(path)
-    for point in points:
+    for point, value in zip(points, values, strict=True):
         x = point.numpy().astype(replayer.dtype)
         expected = torch.from_numpy(replayer(x).astype(np.float64))
         parts, start = [], 0
@@ -85,6 +90,7 @@ def agrees(network, path: Path, points: Tensor) -> None:  # type: ignore[no-unty
         found = torch.cat([output.reshape(-1).double() for output in replay(network.recording, parts)])
         scale = expected.abs().max().clamp(min=1)
         assert bool(((found - expected).abs() <= 1e-4 * scale).all())
+        assert bool(((value - expected).abs() <= 1e-3 * scale).all())
 
 
 def chosen_rows(specification: Tensor) -> Tensor:
@@ -108,12 +114,22 @@ def finite(bounds: Interval) -> bool:
     return bool(torch.isfinite(bounds.lower).all() and torch.isfinite(bounds.upper).all())
 
 
-def finite_nearby(graph: Graph, box: Interval, method: str) -> bool:
-    """Where a quotient's denominator may be 0 in the whole box, bounds are finite only in parts of it."""
+def unbounded_at_a_pole(graph: Graph, box: Interval) -> bool:
+    """Whether the first node without finite bounds is a quotient whose denominator's interval holds 0."""
+    values = bound_nodes(graph, box, "ibp")
+    first = next(node for node, value in zip(graph.nodes, values, strict=True) if not finite(value))
+    divisor = values[first.arguments[-1]]
+    return isinstance(first.operator, Divide | NegativePower) and bool(
+        ((divisor.lower <= 0) & (divisor.upper >= 0)).any()
+    )
+
+
+def finite_nearby(graph: Graph, box: Interval) -> bool:
+    """By CROWN: intervals of such a deep network grow from their margins for rounding alone."""
     centre = samples(box, 8)[-1:]
-    for step in range(1, 60):
+    for step in (4, 8, 16, 32):
         radius = (box.upper - box.lower) / 2**step
         part = Interval(torch.maximum(box.lower, centre - radius), torch.minimum(box.upper, centre + radius))
-        if finite(bound_nodes(graph, part, "crown" if method == "crown" else "ibp")[-1]):
+        if finite(bound_nodes(graph, part)[-1]):
             return True
     return False

@@ -19,7 +19,9 @@ from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.rounding import intersect
 from lirpa_verify.bounds.sizes import sizes, weighed
 from lirpa_verify.deadline import Deadline
-from lirpa_verify.operators.base import Interval
+from lirpa_verify.operators.base import Interval, Slopes, lines_backward
+from lirpa_verify.operators.planes import Planes, planes_backward
+from lirpa_verify.operators.sign import Sign
 from lirpa_verify.search import milp
 from lirpa_verify.search.bound_boxes import bound_rows, interval_rows
 from lirpa_verify.search.input_split import initial_boxes
@@ -123,3 +125,17 @@ def test_sizes_of_unbounded_nodes_spoil_only_the_rows_that_use_them() -> None:
     box = Interval(torch.full((1, 3), -1.0, dtype=torch.float64), torch.full((1, 3), 1.0, dtype=torch.float64))
     for i, found in sizes(graph, bound_nodes(graph, box)).items():
         assert found.shape[1:] == graph.nodes[i].shape and bool((found >= 0).all())
+
+
+def test_a_steep_line_leaves_the_other_one_exact() -> None:
+    """Below a step close to the end of the interval the line is steep, above it is not: each row meets one of them."""
+    interval = Interval(torch.tensor([[-1.0]]).double(), torch.tensor([[1e-12]]).double())
+    lines = Sign().lines(interval, Slopes(*Sign().slope_range(interval)[1]))
+    assert float(lines.lower) > 1e11 and float(lines.upper) <= 2
+    rows = torch.tensor([[[-1.0], [3.0]]]).double()
+    (coefficients,) = lines_backward(rows, lines).coefficients
+    assert coefficients is not None
+    assert coefficients.flatten().tolist() == [-float(lines.upper), 3 * float(lines.lower)]
+    planes = Planes((lines.lower,), lines.lower_offset, (lines.upper,), lines.upper_offset)
+    (found,) = planes_backward(rows, planes).coefficients
+    assert found is not None and torch.equal(found, coefficients)

@@ -36,6 +36,10 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "dense with scale": lambda x: (x.reshape(4, 4) @ MATRIX + VECTOR) * VECTOR - 1.0,
     "dense scaled per row": lambda x: (x.reshape(4, 4) @ MATRIX) * VECTOR.reshape(4, 1) + 2.0,
     "dense with scale of leading ones": lambda x: (x.reshape(1, 4, 4) @ MATRIX) * VECTOR.reshape(1, 1, 4),
+    "dense after dense": lambda x: (x.reshape(4, 4) @ MATRIX + VECTOR) @ MATRIX[:, :3] + VECTOR[:3],
+    "dense after dense at once": lambda x: (x.reshape(4, 4) @ MATRIX) @ MATRIX,
+    "dense after a dense of rows": lambda x: (x.reshape(4, 4) @ MATRIX + VECTOR.reshape(4, 1)) @ MATRIX,
+    "dense through a narrow place": lambda x: (x @ MATRIX.reshape(16, 1)) @ MATRIX.reshape(1, 16),
     "convolution scaled per channel": lambda x: conv(x.reshape(1, 1, 4, 4), KERNEL, BIAS) * CHANNELS + CHANNELS,
     "convolution scaled per position": lambda x: conv(x.reshape(1, 1, 4, 4), KERNEL) * VECTOR[:3],
     "grouped transposed convolution": lambda x: (
@@ -111,3 +115,12 @@ def test_sparse_matrices_equal_dense_ones(monkeypatch: pytest.MonkeyPatch) -> No
     assert torch.allclose(one.absolute(x), other.absolute(x))
     single = other.map_tensors(lambda t: t.float())
     assert torch.allclose(single.linear(x.float()), one.linear(x).float(), atol=1e-4)
+
+
+def test_matrices_are_multiplied_where_that_is_smaller() -> None:
+    def matrices(name: str) -> list[int]:
+        nodes = graph_of(FUNCTIONS[name], (1, 16)).nodes
+        return [n.operator.weight.numel() for n in nodes if isinstance(n.operator, Dense)]
+
+    assert matrices("dense after dense") == [12]
+    assert matrices("dense through a narrow place") == [16, 16]

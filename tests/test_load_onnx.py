@@ -13,9 +13,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from lirpa_verify.bounds.intermediate import bound_nodes
+from lirpa_verify.graph.aten_nonlinear import RULES
+from lirpa_verify.graph.lower import lower
+from lirpa_verify.graph.simplify import simplify
 from lirpa_verify.load import convert_model, load_recording
 from lirpa_verify.load.recording import Recording
 from lirpa_verify.load.replay import replay
+from lirpa_verify.operators.base import Interval
 
 FLOAT, DOUBLE, INT64 = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
 
@@ -270,6 +275,48 @@ OLD_FORMS = {
     "quantised": (13, [node("QuantizeLinear", "x scale zp", "q"), node("DequantizeLinear", "q scale zp", "y")]),
     "cast there and back": (13, [node("Cast", "x", "i", to=INT64), node("Cast", "i", "y", to=FLOAT)]),
     "compare and cast": (13, [node("Greater", "x low", "c"), node("Cast", "c", "y", to=FLOAT)]),
+    "average pool, dilated": (
+        19,
+        [node("AveragePool", "x", "y", kernel_shape=[2, 2], dilations=[2, 3], pads=[1, 0, 0, 1])],
+    ),
+    "average pool, dilated, pads counted": (
+        19,
+        [
+            node(
+                "AveragePool",
+                "x",
+                "y",
+                kernel_shape=[2, 2],
+                dilations=[1, 2],
+                strides=[2, 2],
+                pads=[1, 1, 1, 1],
+                count_include_pad=1,
+            )
+        ],
+    ),
+    "average pool, dilated, rounded up": (
+        19,
+        [node("AveragePool", "x", "y", kernel_shape=[2, 2], dilations=[2, 2], strides=[2, 3], ceil_mode=1)],
+    ),
+    "lp pool": (18, [node("LpPool", "x", "y", kernel_shape=[2, 3], pads=[1, 0, 0, 1], strides=[2, 1])]),
+    "lp pool 3": (11, [node("LpPool", "x", "y", kernel_shape=[2, 2], p=3, auto_pad="SAME_UPPER")]),
+    "lp pool 1": (11, [node("LpPool", "x", "y", kernel_shape=[2, 2], p=1)]),
+    "layer norm with its statistics": (
+        17,
+        [node("LayerNormalization", "x n", "a m r", axis=3), node("Sum", "a m r", "y")],
+    ),
+    "hardmax": (13, [node("Hardmax", "x", "y", axis=2)]),
+    "hardmax 11": (11, [node("Hardmax", "x", "y", axis=2)]),
+    "grid sample": (16, [node("GridSample", "x grid", "y", padding_mode="border")]),
+    "grid sample 20": (20, [node("GridSample", "x grid", "y", mode="nearest", align_corners=1)]),
+    "columns to image": (18, [node("Reshape", "x blocks", "b"), node("Col2Im", "b image block", "y")]),
+    "resize cubic": (13, [node("Resize", "x - - sizes", "y", mode="cubic")]),
+    "resize cubic inside": (
+        13,
+        [node("Resize", "x - scales", "y", mode="cubic", exclude_outside=1, cubic_coeff_a=-0.5)],
+    ),
+    "scatter the largest": (18, [node("ScatterElements", "x where updates1", "y", axis=2, reduction="max")]),
+    "scatter a product": (18, [node("ScatterND", "x places updates", "y", reduction="mul")]),
     "cumulative sum": (14, [node("CumSum", "x axis0", "y", reverse=1)]),
 }
 OLD_CONSTANTS: dict[str, Any] = {
@@ -298,6 +345,12 @@ OLD_CONSTANTS: dict[str, Any] = {
     "places": np.array([[0, 1], [0, -1]]),
     "updates": rand(2, 4, 6),
     "two": [2.0],
+    "grid": np.tanh(rand(1, 2, 3, 2)) * 1.2,
+    "blocks": ints(1, 4, 18),
+    "image": ints(4, 7),
+    "block": ints(2, 2),
+    "where": np.array([[[[0, 1, 1, 0, 2, 3]]] * 3]).reshape(1, 3, 1, 6),
+    "updates1": rand(1, 3, 1, 6),
     "scale": np.float32(0.05).reshape(()),
     "zp": np.array(3, np.uint8),
 }
@@ -342,6 +395,36 @@ def test_a_window_at_a_place_that_the_input_decides() -> None:
     torch.testing.assert_close(replay(recording, [torch.tensor([3.7])])[0], table[3:5])
     with pytest.raises((IndexError, RuntimeError), match="index"):
         replay(recording, [torch.tensor([5.0])])  # the window leaves the table
+
+
+def test_a_slice_that_leaves_its_tensor_writes_nowhere() -> None:
+    """As onnxruntime has it: the slice is shorter there. So do the graph and its bounds."""
+    data = model(
+        [
+            node("Cast", "x", "p", to=INT64),
+            node("Add", "p one", "q"),
+            node("Slice", "range p q axis", "i"),
+            node("Shape", "i", "shape"),
+            node("Expand", "value shape", "updates"),
+            node("Unsqueeze", "i axis1", "places"),
+            node("ScatterND", "base places updates", "y"),
+        ],
+        {"x": [1]},
+        ["y"],
+        {"one": ints(1), "range": ints(0, 1, 2), "axis": ints(0), "axis1": ints(1), "value": [7.0], "base": rand(3)},
+    )
+    recording = convert_model(data, "test")
+    graph = simplify(lower(recording, RULES))
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    for place in (0.2, 1.5, 2.0, 3.0, 5.5):
+        x = torch.tensor([place])
+        (expected,) = session.run(None, {"x": x.numpy()})
+        np.testing.assert_allclose(replay(recording, [x])[0].numpy(), expected)
+        np.testing.assert_allclose(graph.forward(x.double().unsqueeze(0))[0].numpy(), expected, 1e-6)
+    outside = bound_nodes(graph, Interval(torch.tensor([[3.5]]).double(), torch.tensor([[9.0]]).double()), "ibp")[-1]
+    np.testing.assert_allclose(outside.lower[0].numpy(), rand(3), 1e-6)
+    anywhere = bound_nodes(graph, Interval(torch.tensor([[0.0]]).double(), torch.tensor([[9.0]]).double()), "ibp")[-1]
+    assert bool((anywhere.upper >= 7 - 1e-9).all()) and bool((anywhere.lower <= outside.lower + 1e-9).all())
 
 
 @pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])

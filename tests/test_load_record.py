@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -227,3 +228,19 @@ def test_recording_does_not_import_the_compiler() -> None:
         "record(torch.relu, [torch.rand(2)]); sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_memory_that_is_filled_later_is_recorded_as_zeros() -> None:
+    """What lay there may be NaN, and NaN times 0 is no bound."""
+
+    def filled(x: torch.Tensor) -> torch.Tensor:
+        result = x.new_empty(6)
+        result.fill_(math.nan)
+        result = torch.empty_like(result)
+        result[:3] = x
+        result[3:] = -x
+        return result
+
+    recording = record(filled, [torch.ones(3)])
+    assert all(bool((constant == 0).all()) for constant in recording.constants)
+    torch.testing.assert_close(replay(recording, [torch.ones(3)])[0], torch.tensor([1.0, 1, 1, -1, -1, -1]))

@@ -20,7 +20,29 @@ def best(x: Tensor) -> Tensor:
     return x.argmax(1, keepdim=True)
 
 
+LEAST = torch.tensor([[0, 1, 1, 3], [0, 0, 2, 3], [2, 1, 0, 3]])
 FUNCTIONS: dict[str, Function] = {
+    "running product": lambda x: x.cumprod(1),
+    "running largest": lambda x: x.cummax(1).values,
+    "running least": lambda x: x.cummin(0).values,
+    "place of the running largest": lambda x: x.cummax(0).indices.float(),
+    "running log of a sum": lambda x: torch.logcumsumexp(x, 1),
+    "scatter the largest": lambda x: x.scatter_reduce(1, LEAST, x.flip(0), "amax"),
+    "scatter the least": lambda x: W.scatter_reduce(0, LEAST, x, "amin", include_self=False),
+    "scatter a product": lambda x: x.scatter_reduce(1, LEAST, W[:3], "prod"),
+    "scatter a mean": lambda x: x.scatter_reduce(0, LEAST % 3, x, "mean"),
+    "scatter a mean of new values": lambda x: x.scatter_reduce(0, LEAST % 3, x, "mean", include_self=False),
+    "scatter a sum": lambda x: x.scatter_reduce(1, LEAST[:2, :2], x, "sum"),
+    "scatter and add": lambda x: x.scatter(0, LEAST % 3, x, reduce="add"),
+    "scatter and multiply by a number": lambda x: x.scatter(0, LEAST % 3, 3.0, reduce="multiply"),
+    "scatter the largest somewhere": lambda x: x.scatter_reduce(1, best(x), x[:, :1] + 1, "amax"),
+    "scatter the least somewhere": lambda x: x.scatter_reduce(0, x.argmax(0, keepdim=True) % 3, x, "amin"),
+    "scatter a product somewhere": lambda x: x.scatter_reduce(1, best(x)[:2], x, "prod"),
+    "reduce slices": lambda x: x.index_reduce(0, torch.tensor([0, 2, 0]), W[:3] * x, "amax"),
+    "buckets": lambda x: torch.bucketize(x, W[0].sort().values).float(),
+    "buckets on the right": lambda x: torch.bucketize(x.round(), torch.tensor([-1.0, 0.0, 0.0, 2.0]), right=True) * 1.0,
+    "search": lambda x: torch.searchsorted(W[:3].sort(1).values, x).float(),
+    "look up by a bucket": lambda x: W[torch.bucketize(x[:, 0], torch.tensor([-0.5, 0.0, 0.5]))],
     "places": lambda x: x.argsort(1).float(),
     "falling places": lambda x: x.sort(1, descending=True).indices.float(),
     "top places": lambda x: x.topk(2, 1).indices.float(),

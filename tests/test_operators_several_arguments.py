@@ -9,11 +9,13 @@ import torch
 from operator_checks import check_operator, random_intervals
 from torch import Tensor
 
+from lirpa_verify.operators.arctangent2 import Arctangent2
 from lirpa_verify.operators.arithmetic import Combine, Scale
 from lirpa_verify.operators.base import Interval, Operator
 from lirpa_verify.operators.convolution import Convolution
 from lirpa_verify.operators.dense import Dense
 from lirpa_verify.operators.discrete import ArgMax, Compare, Lookup, Truncate
+from lirpa_verify.operators.divide import Divide
 from lirpa_verify.operators.log_sum_exp import LogSumExp
 from lirpa_verify.operators.matmul import MatMul
 from lirpa_verify.operators.maximum import Maximum
@@ -21,11 +23,16 @@ from lirpa_verify.operators.multiply import Multiply
 from lirpa_verify.operators.rearrange import Concat, Expand, Gather, Permute, Reshape, Sum
 from lirpa_verify.operators.softmax import Softmax
 from lirpa_verify.operators.sort import Sort, SortedPlaces
+from lirpa_verify.operators.take import Take
 from lirpa_verify.operators.where import Where
 
 CASES: list[tuple[Operator, list[tuple[int, ...]]]] = [
     (Multiply(), [(4,), (4,)]),
     (Multiply(), [(2, 3), (2, 3)]),
+    (Divide(), [(4,), (4,)]),
+    (Divide(), [(2, 3), (2, 3)]),
+    (Arctangent2(), [(4,), (4,)]),
+    (Arctangent2(), [(2, 3), (2, 3)]),
     (MatMul(), [(2, 3), (3, 2)]),
     (MatMul(), [(2, 2, 3), (2, 3, 4)]),
     (Softmax(), [(5,)]),
@@ -120,6 +127,15 @@ def test_look_up_covers_all_rows_in_reach() -> None:
     table = torch.tensor([[3.0, 0.0], [-1.0, 1.0], [7.0, 2.0]]).double()
     found = Lookup(table).interval(Interval(torch.tensor([[0.0, 2.0]]).double(), torch.tensor([[1.0, 2.0]]).double()))
     assert found.lower.tolist() == [[[-1, 0], [7, 2]]] and found.upper.tolist() == [[[3, 1], [7, 2]]]
+
+
+def test_places_outside_bound_nothing() -> None:
+    """There a model fails, or takes something else: nothing is known of it."""
+    place = Interval(torch.tensor([[-1.0, 0.0, 1.0]]).double(), torch.tensor([[0.0, 1.0, 2.0]]).double())
+    x = Interval(torch.tensor([[3.0, 4.0]]).double(), torch.tensor([[3.5, 5.0]]).double())
+    for found in (Lookup(x.lower.T).interval(place), Take().interval(place, x)):
+        assert found.lower.flatten().tolist() == [-math.inf, 3, -math.inf]
+        assert found.upper.flatten()[[0, 2]].tolist() == [math.inf, math.inf]
 
 
 @pytest.mark.parametrize("operator, shapes", CASES, ids=NAMES)

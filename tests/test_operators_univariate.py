@@ -6,95 +6,13 @@ import math
 
 import pytest
 import torch
+from one_variable import FUNCTIONS, NAMES, cut
 from operator_checks import check_operator, inside, random_intervals
 
-from lirpa_verify.operators.absolute import Absolute
-from lirpa_verify.operators.base import Interval, Lines, Slopes
-from lirpa_verify.operators.clip import Clip, SoftShrink
-from lirpa_verify.operators.elu import ELU
-from lirpa_verify.operators.erf import Erf
-from lirpa_verify.operators.exponential import Exponential, Logarithm, Softplus
-from lirpa_verify.operators.gate import GELU, Mish, SiLU, TanhGELU
-from lirpa_verify.operators.hard_swish import HardSwish
-from lirpa_verify.operators.hyperbolic import (
-    HyperbolicCosine,
-    HyperbolicSine,
-    InverseHyperbolicCosine,
-    InverseHyperbolicSine,
-    InverseHyperbolicTangent,
-)
-from lirpa_verify.operators.inverse_trigonometric import Arcsine, Arctangent
-from lirpa_verify.operators.power import EvenPower, NegativePower, OddPower, RealPower
-from lirpa_verify.operators.relu import ReLU
-from lirpa_verify.operators.sigmoid import Sigmoid
-from lirpa_verify.operators.sign import Sign, Step, Threshold
-from lirpa_verify.operators.softsign import Softsign
-from lirpa_verify.operators.staircase import Staircase
-from lirpa_verify.operators.tanh import Tanh
-from lirpa_verify.operators.trigonometric import Sine, Tangent
+from lirpa_verify.operators.base import Interval
+from lirpa_verify.operators.hyperbolic import InverseHyperbolicCosine
+from lirpa_verify.operators.power import RealPower
 from lirpa_verify.operators.univariate import Univariate
-
-EVERYWHERE = (-math.inf, math.inf)
-FUNCTIONS: list[tuple[Univariate | ReLU, tuple[float, float]]] = [
-    (ReLU(), EVERYWHERE),
-    (ReLU(0.1), EVERYWHERE),
-    (Sigmoid(), EVERYWHERE),
-    (Tanh(), EVERYWHERE),
-    (Arctangent(), EVERYWHERE),
-    (Erf(), EVERYWHERE),
-    (Softsign(), EVERYWHERE),
-    (InverseHyperbolicSine(), EVERYWHERE),
-    (HyperbolicSine(), (-9, 9)),
-    (HyperbolicCosine(), (-9, 9)),
-    (Arcsine(), (-0.9999, 0.9999)),
-    (InverseHyperbolicTangent(), (-0.999, 0.999)),
-    (InverseHyperbolicCosine(), (1, math.inf)),
-    (Exponential(), (-60, 9)),
-    (Softplus(), EVERYWHERE),
-    (Logarithm(), (1e-3, math.inf)),
-    (EvenPower(2), EVERYWHERE),
-    (EvenPower(4), EVERYWHERE),
-    (OddPower(3), EVERYWHERE),
-    (OddPower(5), EVERYWHERE),
-    (NegativePower(1), (0.05, math.inf)),
-    (NegativePower(1), (-math.inf, -0.05)),
-    (NegativePower(2), (0.05, math.inf)),
-    (NegativePower(3), (-math.inf, -0.1)),
-    (RealPower(0.5), (0, math.inf)),
-    (RealPower(-0.5), (0.01, math.inf)),
-    (RealPower(1.7), (0, math.inf)),
-    (RealPower(0.2), (0, math.inf)),
-    (Absolute(), EVERYWHERE),
-    (Clip(0.0, 6.0), EVERYWHERE),
-    (Clip(-1.0, 1.0), EVERYWHERE),
-    (SoftShrink(0.5), EVERYWHERE),
-    (ELU(1.0, 1.0, 1.0), EVERYWHERE),
-    (ELU(1.758, 1.0507, 1.0), EVERYWHERE),
-    (ELU(0.5, 1.0, 2.0), EVERYWHERE),
-    (ELU(0.3, 1.0, 1.0), EVERYWHERE),
-    (GELU(), EVERYWHERE),
-    (TanhGELU(), EVERYWHERE),
-    (SiLU(), EVERYWHERE),
-    (Mish(), EVERYWHERE),
-    (HardSwish(), EVERYWHERE),
-    (Sine(), EVERYWHERE),
-    (Sine(math.pi / 2), EVERYWHERE),
-    (Tangent(), (-1.5, 1.5)),
-    (Tangent(), (1.7, 4.6)),
-    (Sign(), EVERYWHERE),
-    (Step(True), EVERYWHERE),
-    (Step(False), EVERYWHERE),
-    (Threshold(0.7, 0.0), EVERYWHERE),
-    (Threshold(-0.2, 1.0), EVERYWHERE),
-    (Staircase("floor"), EVERYWHERE),
-    (Staircase("ceil"), EVERYWHERE),
-    (Staircase("round"), EVERYWHERE),
-]
-NAMES = [f"{i}-{type(f).__name__}" for i, (f, _) in enumerate(FUNCTIONS)]
-
-
-def cut(interval: Interval, domain: tuple[float, float]) -> Interval:
-    return Interval(*(end.clamp(*domain) for end in interval))
 
 
 @pytest.mark.parametrize("scale", [0.5, 3.0, 30.0])
@@ -145,55 +63,6 @@ def test_unbounded_arguments(function: Univariate, domain: tuple[float, float]) 
         bound = slope * points + offset
         size = 1e-9 * (1 + (slope * points).abs() + torch.where(torch.isinf(offset), 0, offset.abs()))
         assert not (met & (bound > sign * values + size)).any()
-
-
-SMOOTH = [case for case in FUNCTIONS if not isinstance(case[0], ReLU | Sign | Step | Threshold | Staircase)]
-
-
-@pytest.mark.parametrize("function, domain", SMOOTH, ids=[f"{i}-{type(f).__name__}" for i, (f, _) in enumerate(SMOOTH)])
-def test_chosen_lines_have_nearly_least_area(function: Univariate, domain: tuple[float, float]) -> None:
-    """At the middle no line of any slope in a fine grid lies closer than the chosen one."""
-    generator = torch.Generator().manual_seed(9)
-    interval = cut(random_intervals(generator, 60, (1,), 2.0), domain)
-    middle = (interval.lower + interval.upper) / 2
-    lines = function.lines(interval, None)
-    low, high = Univariate.slope_range(function, interval)  # type: ignore[misc]
-    share = torch.linspace(0, 1, 200).double().reshape(1, -1, 1)
-    grid = low.lower + share * (high.lower - low.lower)
-    grid = torch.nan_to_num(grid, posinf=1e6)
-    wide = function.wide(interval)
-    points = (wide.lower + share * (wide.upper - wide.lower)).unsqueeze(2)
-    for sign, slope, offset in ((1, lines.lower, lines.lower_offset), (-1, lines.upper, lines.upper_offset)):
-        values = sign * (function.forward(points) - grid.unsqueeze(1) * points)
-        best = (values.amin(1) + sign * grid * middle.unsqueeze(1)).amax(1)
-        chosen = (sign * (slope * middle.unsqueeze(1) + offset)).squeeze(1)
-        width = interval.upper - interval.lower
-        assert not (chosen < best - 0.02 * width.clamp(max=1) * (1 + best.abs()) - 1e-6).any()
-
-
-PIECES = [f for f, _ in FUNCTIONS if isinstance(f, ReLU | Sign | Step | Threshold | Staircase)]
-
-
-@pytest.mark.parametrize("function", PIECES, ids=[f"{i}-{f}" for i, f in enumerate(PIECES)])
-def test_lines_of_piecewise_functions_are_no_looser_than_others(function: Univariate) -> None:
-    """At the middle, which is what the area between a line and the function depends on: constants, and other slopes."""
-    generator = torch.Generator().manual_seed(12)
-    interval = random_intervals(generator, 200, (1,), 2.0)
-    middle = ((interval.lower + interval.upper) / 2).unsqueeze(1)
-    own = function.relaxation(interval, None)
-    limits = function.slope_range(interval)
-    assert own is not None and limits is not None
-    low, high = function.interval(interval)
-    others = [Lines(torch.zeros_like(middle), low.unsqueeze(1), torch.zeros_like(middle), high.unsqueeze(1))]
-    for share in torch.linspace(0, 1, 11).tolist():
-        slopes = Slopes(*(a + share * (b - a) for a, b in zip(*limits, strict=True)))
-        lines = function.relaxation(interval, slopes)
-        assert lines is not None
-        others.append(lines)
-    for other in others:
-        below = own.lower * middle + own.lower_offset - other.lower * middle - other.lower_offset
-        above = other.upper * middle + other.upper_offset - own.upper * middle - own.upper_offset
-        assert bool((below >= -1e-9).all()) and bool((above >= -1e-9).all())
 
 
 @pytest.mark.parametrize("function, domain", FUNCTIONS, ids=NAMES)

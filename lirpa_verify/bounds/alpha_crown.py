@@ -183,7 +183,8 @@ def optimise(
         if watch:
             units = step_units(parameters, linear, rate)
         best = improved(best, margins.detach(), parameters, linear)
-        if step == steps or not variables or not proceed(best.margin):
+        # A relaxation may be reached by no coefficients: behind a choice by places, say.
+        if step == steps or not margins.requires_grad or not proceed(best.margin):
             break
         # A row that is proved needs no further progress; every other row's progress counts the same.
         objective = torch.where(best.margin > 0, 0, margins).sum() if goal else margins.sum()

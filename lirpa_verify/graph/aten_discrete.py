@@ -26,7 +26,7 @@ from lirpa_verify.operators.base import Operator
 from lirpa_verify.operators.constant import Constant
 from lirpa_verify.operators.discrete import ArgMax, Compare, Truncate
 from lirpa_verify.operators.maximum import Maximum
-from lirpa_verify.operators.rearrange import Expand, Gather, Permute, Reshape
+from lirpa_verify.operators.rearrange import Expand, Gather, Permute, Reshape, Sum
 from lirpa_verify.operators.sign import Sign, Step, Threshold
 from lirpa_verify.operators.sort import SortedPlaces
 from lirpa_verify.operators.staircase import Staircase
@@ -163,6 +163,36 @@ def heaviside(b: Builder, call: Call, args: list[Any]) -> Symbol:
     return combined(b, scaled(b, above, 1 - at_0), scaled(b, nonlinear(b, Step(False), [x]), at_0))
 
 
+def bucket(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """bucketize and searchsorted: how many of the sorted boundaries are less than (or equal to) each value."""
+    boundaries, values = (args[1], args[0]) if operator_name(call) == "bucketize" else args[:2]
+    if isinstance(boundaries, Symbol) or call.kwargs.get("sorter") is not None:
+        raise UnsupportedOperator(call.op, call.label, "boundaries that depend on the input, or that are not sorted")
+    limits = as_float(boundaries)
+    if not bool((limits.diff() >= 0).all()):
+        raise UnsupportedOperator(call.op, call.label, "boundaries that are not sorted")
+    shape, count = tuple(values.shape), limits.shape[-1]
+    limits = limits if limits.dim() == 1 else limits.unsqueeze(-2)
+    beyond = scaled(b, broadcast(b, b.reshape(values, (*shape, 1)), (*shape, count)), None, -limits)
+    inclusive = bool(call.kwargs.get("right")) or call.kwargs.get("side") == "right"
+    steps = nonlinear(b, Step(not inclusive), [beyond])
+    return b.reshape(b.add(Sum(steps.shape, (len(shape),), True), [steps], (*shape, 1)), shape)
+
+
+def count_nonzero(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    x = truth(b, args[0], args[0].shape)
+    dimensions = tuple(sorted({d % len(x.shape) for d in listed(args[1] if len(args) > 1 else None)}))
+    dimensions = dimensions or tuple(range(len(x.shape)))
+    kept = tuple(1 if d in dimensions else n for d, n in enumerate(x.shape))
+    return b.reshape(b.add(Sum(x.shape, dimensions, True), [x], kept), shape_of(call))
+
+
+def unchanged(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    """nan_to_num, of the real numbers that bounds are about."""
+    x: Symbol = args[0]
+    return x
+
+
 def never(b: Builder, call: Call, args: list[Any]) -> Symbol:
     """isnan and isinf: no, of the real numbers that bounds are about."""
     return b.constant(torch.zeros(shape_of(call), dtype=torch.float64))
@@ -212,6 +242,9 @@ DISCRETE_RULES: dict[str, Rule] = {
     **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"), logic),
     **dict.fromkeys(("any", "all"), some),
     **dict.fromkeys(("isnan", "isinf"), never),
+    **dict.fromkeys(("bucketize", "searchsorted"), bucket),
+    "count_nonzero": count_nonzero,
+    "nan_to_num": unchanged,
     "heaviside": heaviside,
     "where": where,
     "_to_copy": cast,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.errors import UnsupportedOperator
+from lirpa_verify.graph.aten_discrete import is_integer
 from lirpa_verify.graph.building import (
     argument,
     broadcast,
@@ -22,13 +23,14 @@ from lirpa_verify.graph.building import (
     shape_of,
 )
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, as_float, operator_name
-from lirpa_verify.graph.recognise import gated, softsign, standardised_by
+from lirpa_verify.graph.recognise import gated, higher_power, log_of, soft_maximum, softsign, standardised_by
 from lirpa_verify.load.recording import Call
 from lirpa_verify.operators.absolute import Absolute
 from lirpa_verify.operators.arithmetic import Scale
 from lirpa_verify.operators.base import Operator
 from lirpa_verify.operators.clip import Clip, SoftShrink
 from lirpa_verify.operators.discrete import Truncate
+from lirpa_verify.operators.divide import Divide
 from lirpa_verify.operators.elu import ELU
 from lirpa_verify.operators.erf import Erf
 from lirpa_verify.operators.exponential import Exponential, Logarithm, Softplus
@@ -111,17 +113,22 @@ def multiply(b: Builder, call: Call, args: list[Any]) -> Symbol:
         x, y = y, x
     if not isinstance(y, Symbol):
         return scaled(b, broadcast(b, x, shape), y)
-    return gated(b, x, y) or standardised_by(b, x, y) or product(b, broadcast(b, x, shape), broadcast(b, y, shape))
+    return (
+        gated(b, x, y)
+        or standardised_by(b, x, y)
+        or higher_power(b, x, y)
+        or product(b, broadcast(b, x, shape), broadcast(b, y, shape))
+    )
 
 
 def divide(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    """A quotient by a varying value is a product with its reciprocal; with `rounding_mode`, rounded."""
+    """By a constant a product; with `rounding_mode`, rounded."""
     x, y, shape = args[0], args[1], shape_of(call)
     mode = "floor" if operator_name(call) == "floor_divide" else call.kwargs.get("rounding_mode")
     if not isinstance(y, Symbol):
         quotient = scaled(b, broadcast(b, x, shape), 1 / as_float(y))
     elif isinstance(x, Symbol):
-        quotient = softsign(b, x, y) or ratio(b, x, y, shape)
+        quotient = softsign(b, x, y) or soft_maximum(b, x, y) or ratio(b, x, y, shape)
     else:
         quotient = scaled(b, broadcast(b, reciprocal(b, y), shape), x)
     if mode is None:
@@ -130,6 +137,9 @@ def divide(b: Builder, call: Call, args: list[Any]) -> Symbol:
 
 
 def ratio(b: Builder, x: Symbol, y: Symbol, shape: tuple[int, ...]) -> Symbol:
+    """By a root as a product with its reciprocal, which normalisations are known by; else jointly."""
+    if b.nodes[y.node].operator != RealPower(0.5):
+        return nonlinear(b, Divide(), [broadcast(b, x, shape), broadcast(b, y, shape)])
     inverse = reciprocal(b, y)
     return standardised_by(b, x, inverse) or product(b, broadcast(b, x, shape), broadcast(b, inverse, shape))
 
@@ -149,11 +159,16 @@ def remainder(b: Builder, call: Call, args: list[Any]) -> Symbol:
     rounding: Operator = Truncate() if operator_name(call) == "fmod" else Staircase("floor")
     if isinstance(divisor, Symbol):
         divisor = broadcast(b, divisor, shape)
-        whole = nonlinear(b, rounding, [product(b, x, reciprocal(b, divisor))])
+        whole = nonlinear(b, rounding, [nonlinear(b, Divide(), [x, divisor])])
         return combined(b, x, product(b, whole, divisor), -1.0)
     divisor = as_float(divisor)
     whole = nonlinear(b, rounding, [scaled(b, x, 1 / divisor)])
-    return combined(b, x, scaled(b, whole, divisor), -1.0)
+    rest = combined(b, x, scaled(b, whole, divisor), -1.0)
+    if operator_name(call) == "fmod" or divisor.numel() != 1 or not fixed(divisor) or not float(divisor) > 0:
+        return rest
+    whole_numbers = is_integer(b, x.node) and float(divisor).is_integer()
+    most = float(divisor) - 1 if whole_numbers else float(divisor)
+    return nonlinear(b, Clip(0.0, most), [rest]) if most > 0 else rest  # changes nothing, but bounds may not know
 
 
 def raise_to(b: Builder, call: Call, args: list[Any]) -> Symbol:
@@ -263,6 +278,10 @@ def gelu(b: Builder, call: Call, args: list[Any]) -> Symbol:
     return nonlinear(b, TanhGELU() if call.kwargs.get("approximate", "none") == "tanh" else GELU(), [args[0]])
 
 
+def logarithm(b: Builder, call: Call, args: list[Any]) -> Symbol:
+    return log_of(b, args[0]) or nonlinear(b, Logarithm(), [args[0]])
+
+
 def log1p(b: Builder, call: Call, args: list[Any]) -> Symbol:
     return nonlinear(b, Logarithm(), [scaled(b, args[0], None, 1.0)])
 
@@ -326,7 +345,7 @@ ELEMENTWISE_RULES: dict[str, Rule] = {
     "exp": unary(Exponential()),
     "exp2": unary(Exponential(), before=math.log(2)),
     "expm1": unary(Exponential(), shift=-1.0),
-    "log": unary(Logarithm()),
+    "log": logarithm,
     "log1p": log1p,
     "log2": unary(Logarithm(), after=1 / math.log(2)),
     "log10": unary(Logarithm(), after=1 / math.log(10)),

@@ -12,7 +12,6 @@ from lirpa_verify.errors import UnsupportedOperator
 from lirpa_verify.graph.building import (
     affine,
     along,
-    along_matrix,
     argument,
     broadcast,
     combined,
@@ -26,6 +25,7 @@ from lirpa_verify.graph.building import (
     reshaped,
     scaled,
     shape_of,
+    softmax_over,
     standardised,
 )
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, operator_name
@@ -39,23 +39,19 @@ from lirpa_verify.operators.log_sum_exp import LogSumExp
 from lirpa_verify.operators.maximum import Maximum
 from lirpa_verify.operators.power import EvenPower, RealPower, power
 from lirpa_verify.operators.rearrange import Concat, Gather, Reshape, Sum
-from lirpa_verify.operators.sigmoid import Sigmoid
 from lirpa_verify.operators.sign import Step
 from lirpa_verify.operators.softmax import Softmax
 from lirpa_verify.operators.sort import Sort, SortedPlaces
 
 
 def softmax(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    """Of two entries it is the logistic function of their difference."""
+    """Entries at minus infinity, by a constant mask, take no part."""
     x: Symbol = args[0]
     x, mask = unmasked(b, x)
     if mask is not None:
         dimension = args[1] % len(x.shape)
         return along(b, Softmax(mask.movedim(dimension, -1).contiguous()), x, dimension)
-    if x.shape and x.shape[args[1] % len(x.shape)] == 2:
-        matrix = torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
-        return nonlinear(b, Sigmoid(), [along_matrix(b, x, args[1], matrix)])
-    return along(b, Softmax(), x, args[1])
+    return softmax_over(b, x, args[1])
 
 
 def unmasked(b: Builder, x: Symbol) -> tuple[Symbol, Tensor | None]:
@@ -176,22 +172,24 @@ def range_like(shape: tuple[int, ...]) -> Tensor:
 
 
 def reduce_product(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    """A balanced tree of products."""
     x: Symbol = args[0]
-    rank = len(x.shape)
-    dimensions = listed(argument(call, args, 1, "dim", None)) or list(range(rank))
-    if len(dimensions) > 1:
+    dimensions = listed(argument(call, args, 1, "dim", None)) or list(range(len(x.shape)))
+    if len(dimensions) > 1 or not x.shape:
         x, dimensions = b.reshape(x, (math.prod(x.shape),)), [0]
-    dimension = dimensions[0] % len(x.shape) if x.shape else 0
+    return b.reshape(product_along(b, x, dimensions[0] % len(x.shape)), shape_of(call))
+
+
+def product_along(b: Builder, x: Symbol, dimension: int) -> Symbol:
+    """A balanced tree of products; the dimension goes."""
     numbers = range_like(x.shape)
     parts = []
-    for i in range(x.shape[dimension] if x.shape else 0):
+    for i in range(x.shape[dimension]):
         index = numbers.select(dimension, i)
         parts.append(b.add(Gather(index.reshape(-1), x.shape, tuple(index.shape)), [x], tuple(index.shape)))
     while len(parts) > 1:
         paired = [product(b, u, v) for u, v in zip(parts[::2], parts[1::2], strict=False)]
         parts = paired + parts[2 * len(paired) :]
-    return b.reshape(parts[0] if parts else x, shape_of(call))
+    return parts[0]
 
 
 def total(b: Builder, x: Symbol, dimensions: list[int], shape: tuple[int, ...]) -> Symbol:
@@ -203,10 +201,12 @@ def total(b: Builder, x: Symbol, dimensions: list[int], shape: tuple[int, ...]) 
 
 def norm(b: Builder, call: Call, args: list[Any]) -> Symbol:
     """linalg_vector_norm and norm: the p-norm over dimensions."""
-    x, shape = args[0], shape_of(call)
     order = argument(call, args, 1, "ord", 2)
     order = 2.0 if order is None else float(order)
-    dimensions = listed(argument(call, args, 2, "dim", None))
+    return p_norm(b, call, args[0], order, listed(argument(call, args, 2, "dim", None)), shape_of(call))
+
+
+def p_norm(b: Builder, call: Call, x: Symbol, order: float, dimensions: list[int], shape: tuple[int, ...]) -> Symbol:
     size = nonlinear(b, Absolute(), [x])
     if order == math.inf:
         return over_groups(b, Maximum(), size, dimensions, shape)

@@ -164,14 +164,18 @@ def with_corner(b: Builder, x: Symbol, part: Symbol) -> Symbol:
 
 def one_by_one(b: Builder, result: Symbol, dimension: int, index: Symbol, source: Symbol, add: bool) -> Symbol:
     """One choice after the other between the value so far and the value written, or one term after the other."""
-    shape = result.shape
-    place = as_float(torch.arange(shape[dimension])).reshape(-1, *[1] * (len(shape) - 1 - dimension)).expand(shape)
-    places = b.constant(place.contiguous())
     for k in range(index.shape[dimension]):
-        hit = nonlinear(b, Compare("eq", True), [broadcast(b, sliced(b, index, dimension, k), shape), places])
-        value = broadcast(b, sliced(b, source, dimension, k), shape)
+        hit = hits(b, index, dimension, k, result.shape)
+        value = broadcast(b, sliced(b, source, dimension, k), result.shape)
         result = combined(b, result, product(b, hit, value)) if add else nonlinear(b, Where(), [hit, value, result])
     return result
+
+
+def hits(b: Builder, index: Symbol, dimension: int, k: int, shape: tuple[int, ...]) -> Symbol:
+    """Where write k goes: 1 at its place along the dimension, else 0."""
+    place = as_float(torch.arange(shape[dimension])).reshape(-1, *[1] * (len(shape) - 1 - dimension)).expand(shape)
+    written = broadcast(b, sliced(b, index, dimension, k), shape)
+    return nonlinear(b, Compare("eq", True), [written, b.constant(place.contiguous())])
 
 
 def sliced(b: Builder, x: Symbol, dimension: int, k: int) -> Symbol:

@@ -110,7 +110,7 @@ def convolution(b: Builder, call: Call, args: list[Any]) -> Symbol:
 
 
 def reduce_sum(b: Builder, call: Call, args: list[Any]) -> Symbol:
-    """sum and mean over some or all dimensions."""
+    """sum and mean over some or all dimensions; no number is NaN."""
     x = args[0]
     rank = len(x.shape)
     wanted = args[1] if len(args) > 1 and args[1] is not None and args[1] != [] else list(range(rank))
@@ -138,7 +138,7 @@ LINEAR_RULES: dict[str, Rule] = {
     **dict.fromkeys(("add", "sub", "rsub"), add),
     **dict.fromkeys(("mm", "bmm", "mv", "dot", "matmul"), mm),
     **dict.fromkeys(("addmm", "addmv", "baddbmm"), addmm),
-    **dict.fromkeys(("sum", "mean"), reduce_sum),
+    **dict.fromkeys(("sum", "mean", "nansum"), reduce_sum),
     "neg": negate,
     "convolution": convolution,
     "cumsum": cumulative_sum,

@@ -10,6 +10,7 @@ import torch
 from lirpa_verify.errors import UnsupportedOperator
 from lirpa_verify.graph.aten_discrete import where
 from lirpa_verify.graph.aten_index import gather, index, index_put, index_select, scatter
+from lirpa_verify.graph.aten_scatter_reduce import SCATTER_REDUCE_RULES, scatter_reduce
 from lirpa_verify.graph.building import broadcast, combined, scaled, shape_of
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, as_float, operator_name
 from lirpa_verify.load.recording import Call
@@ -104,6 +105,8 @@ WRITES = {
 def write(b: Builder, call: Call, args: list[Any]) -> Symbol:
     """Runs the call on the numbers of all entries of both values."""
     name = operator_name(call)
+    if name == "scatter" and "reduce" in call.kwargs:
+        return scatter_reduce(b, call, [*args, call.kwargs["reduce"]])
     if name.startswith("scatter") and isinstance(args[2], Symbol):
         return scatter(b, call, args, name == "scatter_add")
     if name == "index_put" and any(isinstance(places, Symbol) for places in args[1]):
@@ -190,6 +193,7 @@ MOVING_RULES: dict[str, Rule] = {
     **dict.fromkeys(("replication_pad1d", "replication_pad2d", "replication_pad3d"), rearrange),
     **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "im2col", "diag_embed"), rearrange),
     **dict.fromkeys(WRITES, write),
+    **SCATTER_REDUCE_RULES,
     "expand": expand,
     "constant_pad_nd": pad,
     "cat": concat,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lirpa_verify.graph.aten_groups import unmasked
 from lirpa_verify.graph.building import along_matrix, argument, listed, scaled, shape_of
 from lirpa_verify.graph.lower import Builder, Rule, Symbol, operator_name
 from lirpa_verify.load.recording import Call
@@ -100,12 +101,24 @@ def max_pool(b: Builder, call: Call, args: list[Any]) -> Symbol | tuple[Symbol |
                 x.shape[-rank:], shape[-rank:], kernel, stride, padding, dilation, strict=True
             )
         ]
-    index = window_index(x.shape, [padded(w) for w in windows])
+    x, index = without_fill(b, x, window_index(x.shape, [padded(w) for w in windows]))
     gathered = b.add(Gather(index.reshape(-1), x.shape, tuple(index.shape)), [x], tuple(index.shape))
     pooled = b.add(Maximum(), [gathered], shape)
     if len(call.outputs) == 1:
         return pooled
     return pooled, None
+
+
+def without_fill(b: Builder, x: Symbol, index: Tensor) -> tuple[Symbol, Tensor]:
+    """Windows of a value that was padded with minus infinity, without the padding: no entry of it is the largest."""
+    inner, kept = unmasked(b, x)
+    if kept is None:
+        return x, index
+    counts = kept.reshape(-1)[index]
+    if not bool(counts.any(-1).all()):
+        return x, index
+    first = index.gather(-1, counts.to(torch.uint8).argmax(-1, keepdim=True))
+    return inner, torch.where(counts, index, first)
 
 
 def padded(windows: list[list[int]]) -> Tensor:

@@ -17,6 +17,8 @@ from lirpa_verify.operators.multiply import Multiply
 from lirpa_verify.operators.power import EvenPower
 from lirpa_verify.operators.rearrange import Expand, Permute, Sum
 from lirpa_verify.operators.relu import ReLU
+from lirpa_verify.operators.sigmoid import Sigmoid
+from lirpa_verify.operators.softmax import Softmax
 from lirpa_verify.operators.standardise import Standardise
 from lirpa_verify.operators.transforms import differentiated
 
@@ -79,6 +81,14 @@ def along(b: Builder, operator: Operator, x: Symbol, dimension: int, size: int |
     shape = tuple(size if d == dimension else n for d, n in enumerate(x.shape))
     back = tuple(sorted(range(rank), key=order.__getitem__))
     return done if identical else b.add(Permute(back), [done], shape)
+
+
+def softmax_over(b: Builder, x: Symbol, dimension: int) -> Symbol:
+    """Of two entries it is the logistic function of their difference."""
+    if x.shape and x.shape[dimension % len(x.shape)] == 2:
+        matrix = torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
+        return nonlinear(b, Sigmoid(), [along_matrix(b, x, dimension, matrix)])
+    return along(b, Softmax(), x, dimension)
 
 
 def along_matrix(b: Builder, x: Symbol, dimension: int, matrix: Tensor) -> Symbol:

@@ -169,6 +169,22 @@ def merge_scales(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) ->
     return None if merged is None else replace(node, operator=merged, arguments=below[0].arguments)
 
 
+def merge_matrices(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) -> Node | None:
+    """Two matrices in a row are one where that has no more entries."""
+    outer, inner = node.operator, below[0].operator if below else None
+    if not (isinstance(outer, Dense) and isinstance(inner, Dense) and sole[0]):
+        return None
+    if outer.weight.dim() != 2 or inner.weight.dim() != 2:
+        return None
+    (inputs, middle), outputs = inner.weight.shape, outer.weight.shape[1]
+    if inputs * outputs > middle * (inputs + outputs) or (
+        inner.bias is not None and inner.bias.shape[-1:] != (middle,)
+    ):
+        return None
+    bias = plus(None if inner.bias is None else inner.bias @ outer.weight, outer.bias)
+    return replace(node, operator=Dense(inner.weight @ outer.weight, bias), arguments=below[0].arguments)
+
+
 def sparse_dense(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) -> Node | None:
     """A large matrix that is nearly all zeros is multiplied by its nonzero entries only."""
     inner = node.operator
@@ -243,5 +259,6 @@ RULES: tuple[Rule, ...] = (
     reshape_embed,
     merge_gathers,
     merge_scales,
+    merge_matrices,
     drop_permute,
 )

@@ -12,6 +12,7 @@ from lirpa_verify.errors import LirpaError, ModelError, UnsupportedOperator
 from lirpa_verify.load.nodes import OPERATORS, Node
 from lirpa_verify.load.onnx2torch_node import has_converter, run_with_onnx2torch
 from lirpa_verify.load.onnx_model import OnnxGraph, OnnxModel, OnnxNode
+from lirpa_verify.load.places import place_names
 from lirpa_verify.load.record import NoEscape, recording_context
 from lirpa_verify.load.recorder import Recorder
 from lirpa_verify.load.recording import Recording
@@ -68,15 +69,18 @@ class _Run:
         """The outputs of the graph; a subgraph sees the values of the graph around it."""
         values: dict[str, torch.Tensor] = {**outer, **graph.constants}
         values.update(zip((spec.name for spec in graph.inputs), inputs, strict=True))
+        places = place_names(graph)
         for node in graph.nodes:
             self.recorder.label = node.name
-            results = self._node(node, values)
+            results = self._node(node, values, places)
             for output, result in zip(node.outputs, results, strict=False):
                 if output:
                     values[output] = result
         return [values[output] for output in graph.outputs]
 
-    def _node(self, node: OnnxNode, values: Mapping[str, torch.Tensor]) -> Sequence[torch.Tensor]:
+    def _node(
+        self, node: OnnxNode, values: Mapping[str, torch.Tensor], places: frozenset[str]
+    ) -> Sequence[torch.Tensor]:
         seen = Node(
             op=node.op,
             name=node.name,
@@ -85,6 +89,7 @@ class _Run:
             inputs=node.inputs,
             outputs=node.outputs,
             attributes=dict(node.attributes),
+            only_places=places.issuperset(node.outputs),
             depends=self.recorder.depends,
             difference=self.recorder.difference,
         )

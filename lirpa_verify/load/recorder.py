@@ -38,6 +38,8 @@ _SHAPE_ONLY = frozenset(
     f"aten::{name}"
     for name in ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty")
 )
+# Results whose entries are whatever lay in memory, NaN perhaps; in a recording they are zeros.
+_UNINITIALISED = frozenset(f"aten::{name}" for name in ("empty", "empty_like", "new_empty", "empty_strided"))
 # What these return depends on the memory layout, which a replay need not share.
 _LAYOUT_DEPENDENT = frozenset({"aten::as_strided", "aten::set_", "aten::resize_", "aten::as_strided_"})
 # Recorded under one name; a recorded view means a reshape of the logical values, whatever the memory layout.
@@ -116,6 +118,8 @@ class Recorder(TorchDispatchMode):
             return self._write(func, args, kwargs, written, bool(dependent))
         if not dependent or func._schema.name in _SHAPE_ONLY:
             result = func(*args, **kwargs)
+            if func._schema.name in _UNINITIALISED:
+                result.zero_()
             self._note_view(func, args, result)
             return result
         self._refuse_data_dependence(func, args)

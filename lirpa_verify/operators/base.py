@@ -271,12 +271,16 @@ def contract(rows: Tensor, offsets: Tensor, finite: bool = True) -> Tensor:
 
 
 def lines_backward(rows: Tensor, lines: Lines) -> Backward:
-    """Backward rule of an element-wise function of one argument from its enclosing lines."""
+    """Backward rule of an element-wise function of one argument from its enclosing lines.
+
+    Rows of either sign are kept apart: one slope may be so steep that it leaves nothing of the other in a sum.
+    """
     negative = rows.clamp(max=0)
+    positive = rows - negative
     offset = contract(negative, lines.upper_offset, lines.finite)
     if not lines.through_zero:
-        offset = offset + contract(rows - negative, lines.lower_offset, lines.finite)
-    return Backward((torch.addcmul(rows * lines.lower, negative, lines.upper - lines.lower),), offset)
+        offset = offset + contract(positive, lines.lower_offset, lines.finite)
+    return Backward((torch.addcmul(positive * lines.lower, negative, lines.upper),), offset)
 
 
 def lines_compose(form: LinearForms, lines: Lines) -> LinearForms:

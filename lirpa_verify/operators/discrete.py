@@ -118,13 +118,14 @@ class Lookup(Discrete):
         return self.table[arguments[0].long().clamp(0, len(self.table) - 1)]
 
     def interval(self, *arguments: Interval) -> Interval:
+        """Of the rows in reach; anything if an index outside of the table is in reach, where models fail."""
+        first, last = (end.unsqueeze(-1) for end in integers_in(arguments[0]))
         number = torch.arange(len(self.table), device=self.table.device)
-        possible = (
-            (number >= arguments[0].lower.unsqueeze(-1)) & (number <= arguments[0].upper.unsqueeze(-1))
-        ).unsqueeze(-1)
+        possible = ((number >= first) & (number <= last)).unsqueeze(-1)
         lower = torch.where(possible, self.table, torch.inf).amin(-2)
         upper = torch.where(possible, self.table, -torch.inf).amax(-2)
-        return Interval(torch.where(lower <= upper, lower, -torch.inf), torch.where(lower <= upper, upper, torch.inf))
+        covered = (first >= 0) & (last < len(self.table)) & (lower <= upper)
+        return Interval(torch.where(covered, lower, -torch.inf), torch.where(covered, upper, torch.inf))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def planes_backward(rows: Tensor, planes: Planes) -> Backward:
     negative = rows.clamp(max=0)
     positive = rows - negative
     coefficients = tuple(
-        torch.addcmul(rows * below, negative, above - below)
+        torch.addcmul(positive * below, negative, above)
         for below, above in zip(planes.lower, planes.upper, strict=True)
     )
     below, above = (

@@ -17,7 +17,7 @@ EDGES = {"floor": 0.0, "round": -0.5, "ceil": -1.0}  # the step of value n begin
 
 @dataclass(frozen=True)
 class Staircase(Univariate):
-    """Steps of height 1; lines of any slope in [0, 1] touch the corners of the first or the last step.
+    """Steps of height 1; lines touch the corners of the first or the last step.
 
     Both values count at an edge, so it does not matter to which step it belongs.
     """
@@ -31,25 +31,38 @@ class Staircase(Univariate):
         lower, upper = interval
         first, last = self.forward(lower), self.forward(upper)
         edge = EDGES[self.kind]
-        ends = first - slope * lower, last - slope * upper
-        # The upper corners of steps lie at n + edge, their values less slope * x grow with n; the lower ones
-        # at n + 1 + edge.
-        corner = (1 - slope) * first - slope * (1 + edge) if below else (1 - slope) * last - slope * edge
-        best = torch.minimum(*ends) if below else torch.maximum(*ends)
-        reached = torch.minimum(best, corner) if below else torch.maximum(best, corner)
-        return torch.where(first < last, reached, best)
+        # The upper corners of steps lie at n + edge, the lower ones at n + 1 + edge; along them the distance
+        # from the line grows or falls, so that the first or the last is farthest.
+        height, place = (last - 1, edge + 1) if below else (first + 1, edge)
+        corners = [(1 - slope) * n - slope * place for n in (first if below else last, height)]
+        extreme = torch.minimum if below else torch.maximum
+        best = extreme(first - slope * lower, last - slope * upper)
+        return torch.where(first < last, extreme(best, extreme(*corners)), best)
+
+    def steepest(self, interval: Interval) -> Slopes:
+        """Slopes of the lines from the last lower corner to the end, and from the start to the first upper corner."""
+        lower, upper = interval
+        first, last = self.forward(lower), self.forward(upper)
+        widths = upper - (last + EDGES[self.kind]), first + 1 + EDGES[self.kind] - lower
+        below, above = (
+            torch.where(width > 0, 1 / torch.where(width > 0, width, 1), 1).clamp(min=1) for width in widths
+        )
+        return Slopes(torch.where(first < last, below, 0), torch.where(first < last, above, 0))
 
     def slope_range(self, *intervals: Interval) -> tuple[Slopes, Slopes]:
-        zero = torch.zeros_like(intervals[0].lower).unsqueeze(1)
-        high = (self.forward(intervals[0].lower) < self.forward(intervals[0].upper)).to(zero.dtype).unsqueeze(1)
-        return Slopes(zero, zero), Slopes(high, high)
+        high = Slopes(*(side.unsqueeze(1) for side in self.steepest(intervals[0])))
+        return Slopes(torch.zeros_like(high.lower), torch.zeros_like(high.upper)), high
 
     def default_slopes(self, *intervals: Interval) -> Slopes:
-        """Of smaller area: flat where the middle lies on the first step (the last one, for the line above)."""
+        """Of least area: those of the convex (concave) hull of the steps at the middle, which has three parts."""
         lower, upper = (end.detach() for end in intervals[0])
-        first, last, middle, edge = self.forward(lower), self.forward(upper), (lower + upper) / 2, EDGES[self.kind]
-        below, above = (first < last) & (middle > first + 1 + edge), (first < last) & (middle < last + edge)
-        return Slopes(*(side.to(lower.dtype).unsqueeze(1) for side in (below, above)))
+        first, last = self.forward(lower), self.forward(upper)
+        middle, begin, end = (lower + upper) / 2, first + 1 + EDGES[self.kind], last + EDGES[self.kind]
+        steep = self.steepest(Interval(lower, upper))
+        inner = (first < last).to(lower.dtype)
+        below = torch.where(middle <= begin, 0, torch.where(middle <= end, inner, steep.lower))
+        above = torch.where(middle >= end, 0, torch.where(middle >= begin, inner, steep.upper))
+        return Slopes(below.unsqueeze(1), above.unsqueeze(1))
 
     def undecided(self, interval: Interval, position: int) -> Tensor:
         return self.forward(interval.lower) < self.forward(interval.upper)

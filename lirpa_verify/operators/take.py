@@ -16,6 +16,7 @@ class Take(Operator):
     """``x[place[k]]`` along the last dimension: places ``(..., k)`` and x ``(..., n)`` to ``(..., k)``.
 
     Where the place is known this is x there, elsewhere anything between the least and the largest entry in reach.
+    Where a place outside is in reach, it is anything: models fail there.
     """
 
     @property
@@ -35,7 +36,8 @@ class Take(Operator):
         possible = (number >= first) & (number <= last)
         lower = torch.where(possible, x.lower.unsqueeze(-2), torch.inf).amin(-1)
         upper = torch.where(possible, x.upper.unsqueeze(-2), -torch.inf).amax(-1)
-        return Interval(torch.where(lower <= upper, lower, -torch.inf), torch.where(lower <= upper, upper, torch.inf))
+        covered = (first >= 0).squeeze(-1) & (last < len(number)).squeeze(-1) & (lower <= upper)
+        return Interval(torch.where(covered, lower, -torch.inf), torch.where(covered, upper, torch.inf))
 
     def undecided(self, interval: Interval, position: int) -> Tensor:
         if position == 0:

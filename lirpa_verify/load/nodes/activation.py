@@ -99,14 +99,18 @@ def _batch_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor
     return F.batch_norm(x, mean, variance, scale, bias, False, 0.0, node.get("epsilon", 1e-5))
 
 
-def _layer_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    if len(node.outputs) > 1 and any(node.outputs[1:]):
-        raise node.unsupported("the mean and deviation outputs")
-    axis = node.get("axis", -1) % x.dim()
+def _layer_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
+    """Also, where they are used, the mean and the reciprocal deviation."""
+    axis, epsilon = node.get("axis", -1) % x.dim(), node.get("epsilon", 1e-5)
     shape = list(x.shape[axis:])
-    if bias is not None:
-        bias = bias.expand(shape)
-    return F.layer_norm(x, shape, scale.expand(shape), bias, node.get("epsilon", 1e-5))
+    bias = bias if bias is None else bias.expand(shape)
+    result = F.layer_norm(x, shape, scale.expand(shape), bias, epsilon)
+    if not any(node.outputs[1:]):
+        return result
+    axes = tuple(range(axis, x.dim()))
+    mean = torch.mean(x, axes, keepdim=True)
+    centred = x - mean
+    return result, mean, torch.rsqrt(torch.mean(centred * centred, axes, keepdim=True) + epsilon)
 
 
 def _instance_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:

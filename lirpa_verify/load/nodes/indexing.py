@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import reduce
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import Tensor
 from lirpa_verify.load.nodes.node import Node, NodeFunction
 
 _slice = torch.ops.aten.slice.Tensor
+_REDUCTIONS = MappingProxyType({"max": "amax", "min": "amin", "mul": "prod"})  # in torch's words
+_OUTSIDE = -(2**31)  # a place that no tensor has, from either end
 
 
 def _slice_node(
@@ -51,12 +54,17 @@ def _moving_window(node: Node, x: Tensor, start: Tensor, end: Tensor, dim: int, 
     """A slice whose place depends on the network's input, of a length that does not.
 
     The recorded indices are neither clamped nor wrapped: where the window would leave the tensor, onnxruntime
-    returns less of it, and evaluating the recording fails rather than returning something else.
+    returns less of it, and evaluating the recording fails rather than returning something else. Where the slice
+    only says where to write, the entries that are missing behind its end are places outside of everything.
     """
     length = node.difference(end, start)
     if length is None or step != 1:
         raise node.unsupported("a slice whose length depends on the network's input")
-    return torch.index_select(x, dim, start + torch.arange(int(length.reshape(-1)[0])))
+    place, size = start + torch.arange(int(length.reshape(-1)[0])), x.shape[dim]
+    if not node.only_places or node.depends(x):
+        return torch.index_select(x, dim, place)
+    outside = torch.full_like(torch.narrow(x, dim, 0, 1), _OUTSIDE)
+    return torch.index_select(torch.cat([x, outside], dim), dim, torch.clamp(place, max=size))
 
 
 def _gather(node: Node, x: Tensor, indices: Tensor) -> Tensor:
@@ -94,27 +102,43 @@ def _gather_nd(node: Node, x: Tensor, indices: Tensor) -> Tensor:
 
 def _scatter_elements(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
     axis = node.get("axis", 0) % x.dim()
-    indices = _wrapped(indices.long(), x.shape[axis])
+    return _scatter(node, x, axis, _wrapped(indices.long(), x.shape[axis]), updates)
+
+
+def _scatter_nd(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+    """As a scatter along the first axis of the data, flattened to (places, entries of a slice).
+
+    Places that depend on the network's input may lie outside: what is written there goes into a row that is cut off.
+    """
+    depth = indices.shape[-1]
+    rows, inner = math.prod(x.shape[:depth]), math.prod(x.shape[depth:])
+    place = _flat_index(indices, x.shape[:depth])
+    data, new = x.reshape(rows, inner), updates.reshape(-1, inner)
+    varies = node.depends(indices)
+    if varies:
+        place = torch.where(_inside(indices, x.shape[:depth]), place, rows)
+        data = torch.cat([data, torch.zeros(1, inner, dtype=data.dtype)])
+    index = place.reshape(-1, 1).expand(-1, inner)
+    written = _scatter(node, data, 0, index, new)
+    return (written[:rows] if varies else written).reshape(x.shape)
+
+
+def _inside(indices: Tensor, sizes: torch.Size) -> Tensor:
+    """Which of the places that the last dimension of `indices` names there are."""
+    parts = [torch.select(indices, -1, i) for i in range(len(sizes))]
+    found = [(part >= -size) & (part < size) for part, size in zip(parts, sizes, strict=True)]
+    return reduce(torch.logical_and, found)
+
+
+def _scatter(node: Node, x: Tensor, axis: int, indices: Tensor, updates: Tensor) -> Tensor:
     reduction = node.get("reduction", "none")
     if reduction == "none":
         return torch.scatter(x, axis, indices, updates)
     if reduction == "add":
         return torch.scatter_add(x, axis, indices, updates)
-    raise node.unsupported(f"reduction {reduction}")
-
-
-def _scatter_nd(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
-    """As a scatter along the first axis of the data, flattened to (places, entries of a slice)."""
-    depth = indices.shape[-1]
-    rows, inner = math.prod(x.shape[:depth]), math.prod(x.shape[depth:])
-    index = _flat_index(indices, x.shape[:depth]).reshape(-1, 1).expand(-1, inner)
-    data, new = x.reshape(rows, inner), updates.reshape(-1, inner)
-    reduction = node.get("reduction", "none")
-    if reduction == "none":
-        return torch.scatter(data, 0, index, new).reshape(x.shape)
-    if reduction == "add":
-        return torch.scatter_add(data, 0, index, new).reshape(x.shape)
-    raise node.unsupported(f"reduction {reduction}")
+    if reduction not in _REDUCTIONS:
+        raise node.unsupported(f"reduction {reduction}")
+    return torch.scatter_reduce(x, axis, indices, updates, _REDUCTIONS[reduction])
 
 
 def _flat_index(indices: Tensor, sizes: torch.Size) -> Tensor:

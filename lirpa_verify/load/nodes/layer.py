@@ -109,6 +109,14 @@ class _Window:
             end.append(total - half if auto_pad == "SAME_UPPER" else half)
         return begin + end
 
+    def missing(self, i: int, size: int) -> int:
+        """What a padded dimension lacks for the last window, with `ceil`; none begins in the padding at the end."""
+        reach, stride = (self.kernel[i] - 1) * self.dilations[i] + 1, self.strides[i]
+        last = -(-(size - reach) // stride)
+        if last * stride >= size - self.end[i]:
+            last -= 1
+        return max(last * stride + reach - size, 0)
+
     def symmetric(self, limit: bool) -> bool:
         """Whether torch's own padding argument can express it; pooling limits it to half of the window."""
         small = all(2 * pad <= size for pad, size in zip(self.begin, self.kernel, strict=True))
@@ -140,7 +148,7 @@ def _max_pool(node: Node, x: Tensor) -> Tensor:
 def _average_pool(node: Node, x: Tensor) -> Tensor:
     window = _Window(node, x, node.get("kernel_shape"))
     if any(entry != 1 for entry in window.dilations):
-        raise node.unsupported("dilation")
+        return _dilated_mean(window, x, bool(node.get("count_include_pad", 0)))
     pool = _AVERAGE_POOL[window.rank]
     include = bool(node.get("count_include_pad", 0))
     if window.symmetric(limit=True):
@@ -158,8 +166,51 @@ def _average_pool(node: Node, x: Tensor) -> Tensor:
     return mean * (1 / share)
 
 
+def _dilated_mean(window: _Window, x: Tensor, include: bool) -> Tensor:
+    """Sums over windows, by the numbers of entries that count; padding does if asked for."""
+    ones = torch.ones((1, 1, *x.shape[2:]), dtype=x.dtype)
+    counted = F.pad(ones, _torch_pads(window.begin, window.end), value=float(include))
+    return _window_sums(window, x) * (1 / _window_sums(window, counted, padded=True))
+
+
+def _window_sums(window: _Window, x: Tensor, padded: bool = False) -> Tensor:
+    """Sums over the entries of each window, zeros where it leaves the input; a depthwise convolution."""
+    if not padded:
+        x = F.pad(x, _torch_pads(window.begin, window.end))
+    missing = [window.missing(i, size) for i, size in enumerate(x.shape[2:])] if window.ceil else [0] * window.rank
+    x = F.pad(x, _torch_pads([0] * window.rank, missing)) if any(missing) else x
+    weight = torch.ones((x.shape[1], 1, *window.kernel), dtype=x.dtype)
+    return torch.convolution(
+        x, weight, None, window.strides, [0] * window.rank, window.dilations, False, [0] * window.rank, x.shape[1]
+    )
+
+
+def _lp_pool(node: Node, x: Tensor) -> Tensor:
+    window, order = _Window(node, x, node.get("kernel_shape")), node.get("p", 2)
+    if order == 1:
+        return _window_sums(window, torch.abs(x))
+    if order == 2:
+        return torch.sqrt(_window_sums(window, x * x))
+    return torch.pow(_window_sums(window, torch.pow(torch.abs(x), order)), 1 / order)
+
+
 def _global_average_pool(node: Node, x: Tensor) -> Tensor:
     return torch.mean(x, tuple(range(2, x.dim())), keepdim=True)
+
+
+def _grid_sample(node: Node, x: Tensor, grid: Tensor) -> Tensor:
+    mode = {"linear": "bilinear", "cubic": "bicubic"}.get(node.get("mode", "linear"), node.get("mode", "linear"))
+    return F.grid_sample(x, grid, mode, node.get("padding_mode", "zeros"), bool(node.get("align_corners", 0)))
+
+
+def _col2im(node: Node, x: Tensor, image: Tensor, block: Tensor) -> Tensor:
+    """Blocks added up where they overlap: torch's `fold`, which is for images."""
+    size, kernel = node.integers(image, "image shape") or [], node.integers(block, "block shape") or []
+    pads = node.get("pads", [0, 0, 0, 0])
+    if len(size) != 2 or pads[:2] != pads[2:]:
+        raise node.unsupported("images that do not have two dimensions, or uneven padding")
+    attributes = (tuple(values) for values in (node.get("dilations", [1, 1]), pads[:2], node.get("strides", [1, 1])))
+    return F.fold(x, tuple(size), tuple(kernel), *attributes)
 
 
 def _global_max_pool(node: Node, x: Tensor) -> Tensor:
@@ -179,6 +230,9 @@ OPERATORS: Mapping[str, NodeFunction] = MappingProxyType(
         "ConvTranspose": _conv_transpose,
         "MaxPool": _max_pool,
         "AveragePool": _average_pool,
+        "LpPool": _lp_pool,
+        "GridSample": _grid_sample,
+        "Col2Im": _col2im,
         "GlobalAveragePool": _global_average_pool,
         "GlobalMaxPool": _global_max_pool,
     }

@@ -25,6 +25,7 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
+    only_places: bool = False  # whether the outputs end in places to write to, and nowhere else
     depends: Callable[[torch.Tensor], bool] = lambda value: False  # on an input of the network
     # a - b where that is the same for every input of the network, else None
     difference: Callable[[torch.Tensor, torch.Tensor], torch.Tensor | None] = lambda a, b: a - b

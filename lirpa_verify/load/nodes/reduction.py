@@ -1,4 +1,4 @@
-"""Reductions over axes, ArgMax, cumulative sums."""
+"""Reductions over axes, ArgMax and its one-hot, cumulative sums and products."""
 
 from __future__ import annotations
 
@@ -86,6 +86,26 @@ def _cumulative_sum(node: Node, x: Tensor, axis: Tensor) -> Tensor:
     return torch.flip(result, [chosen]) if backwards else result
 
 
+def _cumulative_product(node: Node, x: Tensor, axis: Tensor) -> Tensor:
+    chosen = (node.integers(axis, "axis") or [0])[0]
+    backwards = bool(node.get("reverse", 0))
+    values = torch.flip(x, [chosen]) if backwards else x
+    if node.get("exclusive", 0):
+        first = torch.ones_like(torch.narrow(values, chosen, 0, 1))
+        values = torch.cat([first, torch.narrow(values, chosen, 0, x.shape[chosen] - 1)], chosen)
+    result = torch.cumprod(values, chosen)
+    return torch.flip(result, [chosen]) if backwards else result
+
+
+def _hardmax(node: Node, x: Tensor) -> Tensor:
+    """One-hot of the largest entry; up to opset 12 along all dimensions from the axis on."""
+    axis = node.get("axis", 1 if node.opset < 13 else -1) % x.dim()
+    values = x if node.opset >= 13 else x.flatten(axis)
+    place = torch.argmax(values, axis, keepdim=True)
+    entries = torch.arange(values.shape[axis]).reshape(-1, *[1] * (values.dim() - 1 - axis))
+    return torch.eq(place, entries).to(x.dtype).reshape(x.shape)
+
+
 OPERATORS: Mapping[str, NodeFunction] = MappingProxyType(
     {
         "ReduceSum": _reduce(_sum),
@@ -101,5 +121,7 @@ OPERATORS: Mapping[str, NodeFunction] = MappingProxyType(
         "ArgMax": _extreme_index(torch.argmax),
         "ArgMin": _extreme_index(torch.argmin),
         "CumSum": _cumulative_sum,
+        "CumProd": _cumulative_product,
+        "Hardmax": _hardmax,
     }
 )

@@ -1,4 +1,4 @@
-"""Resize and Upsample: along each axis either a choice of entries (nearest) or a matrix (linear interpolation)."""
+"""Resize and Upsample: along each axis either a choice of entries (nearest) or a matrix (interpolation)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def resize(
     """Resize in any opset: opset 10 has only scales, as the second input."""
     if node.opset < 11:
         return upsample(node, x, roi)
-    for attribute, default in (("antialias", 0), ("exclude_outside", 0), ("keep_aspect_ratio_policy", "stretch")):
+    for attribute, default in (("antialias", 0), ("keep_aspect_ratio_policy", "stretch")):
         if node.get(attribute, default) != default:
             raise node.unsupported(f"{attribute}={node.get(attribute)}")
     axes = [axis % x.dim() for axis in node.get("axes", range(x.dim()))]
@@ -64,11 +64,11 @@ def _resize_axes(
         position = _positions(node, coordinates, x.shape[axis], size, factor)
         if mode == "nearest":
             x = torch.index_select(x, axis, _nearest(node, position, rounding).clamp(0, x.shape[axis] - 1))
-        elif mode == "linear":
-            matrix = _linear(position, x.shape[axis]).to(x.dtype)
-            x = torch.matmul(x.transpose(axis, -1), matrix).transpose(axis, -1)
+        elif mode in ("linear", "cubic"):
+            matrix = _linear(position, x.shape[axis]) if mode == "linear" else _cubic(node, position, x.shape[axis])
+            x = torch.matmul(x.transpose(axis, -1), matrix.to(x.dtype)).transpose(axis, -1)
         else:
-            raise node.unsupported(f"mode {mode} (nearest and linear are supported)")
+            raise node.unsupported(f"mode {mode}")
     return x
 
 
@@ -106,6 +106,22 @@ def _linear(position: Tensor, old: int) -> Tensor:
     """The matrix (old, new) of linear interpolation; positions outside take the value at the border."""
     position = position.clamp(0, old - 1)
     return torch.relu(1 - torch.abs(position.unsqueeze(0) - torch.arange(old).unsqueeze(1)))
+
+
+def _cubic(node: Node, position: Tensor, old: int) -> Tensor:
+    """The matrix (old, new) of cubic convolution (Keys 1981); places outside count as the border, or not at all."""
+    a, matrix = node.get("cubic_coeff_a", -0.75), torch.zeros(old, len(position))
+    first = torch.floor(position)
+    for step in range(-1, 3):
+        place = first + step
+        distance = torch.abs(position - place)
+        near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+        far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+        weight = torch.where(distance <= 1, near, torch.where(distance < 2, far, 0.0))
+        if node.get("exclude_outside", 0):
+            weight = torch.where((place >= 0) & (place < old), weight, 0.0)
+        matrix[place.long().clamp(0, old - 1), torch.arange(len(position))] += weight
+    return matrix / matrix.sum(0) if node.get("exclude_outside", 0) else matrix
 
 
 def _numbers(node: Node, scales: Tensor | None) -> list[float]:
