@@ -23,6 +23,7 @@ from lirpa_verify.graph.restrict import restrict
 from lirpa_verify.judge import Judge
 from lirpa_verify.network import Network
 from lirpa_verify.ranges import output_ranges
+from lirpa_verify.search.count import count_combinations
 from lirpa_verify.search.input_split import input_split
 from lirpa_verify.search.single_pass import single_pass
 from lirpa_verify.search.specification import Problem, make_problem
@@ -88,6 +89,10 @@ def verify(
     device = pick_device(options.device)
     problem, graph = prepare(network, prop)
     judge = Judge(network, prop, problem, model)
+    if options.method == "auto":
+        counted = count_combinations(graph, problem.to(torch.float64), deadline, judge, report)
+        if counted is not None:
+            return counted
     generator = torch.Generator().manual_seed(options.seed)
     attack = Attack(
         with_soft_steps(graph.to(torch.float32, device)), problem.to(torch.float32, device), judge, generator

@@ -26,7 +26,7 @@ from lirpa_verify.bounds.tiles import best_size, tiling
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.window import FIRST, cropped, cut, fields
-from lirpa_verify.operators.base import Interval, Lines, Slopes
+from lirpa_verify.operators.base import Interval, Lines, Slopes, flat
 from lirpa_verify.operators.convolution import Convolution
 
 Method = Literal["ibp", "forward", "crown"]
@@ -125,7 +125,7 @@ def tighten(
     if len(union) == 0:
         return value
     batch, shape = box.lower.shape[0], graph.nodes[i].shape
-    lower, upper = (end.expand(batch, *shape).flatten(1).clone() for end in value)
+    lower, upper = (flat(end.expand(batch, *shape), 1).clone() for end in value)
     known = sizes(graph, [*values, value])
     room = rows_per_chunk(graph, i, box.lower.element_size())
     for part in union.split(PREFIX_CHUNKS * room):

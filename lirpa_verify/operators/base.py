@@ -19,6 +19,9 @@ import torch
 from torch import Tensor
 
 
+MANY_TERMS = 100_000  # more than networks at hand add up
+
+
 class Interval(NamedTuple):
     lower: Tensor  # (batch, *node)
     upper: Tensor  # (batch, *node)
@@ -77,6 +80,11 @@ class Operator:
     def bounded(self) -> bool:
         """Whether the rules for linear bounds need intervals of the arguments (a nonlinear operator)."""
         return False
+
+    @property
+    def rounded_terms(self) -> int:
+        """At least as many as an entry's interval adds up: its rounding errors grow with them. 0 where none occur."""
+        return MANY_TERMS
 
     def forward(self, *arguments: Tensor) -> Tensor:
         """Value on a batch: ``(batch, *argument)`` each, to ``(batch, *node)``."""

@@ -37,6 +37,11 @@ class Convolution(Linear):
             )
         return self.argument_shape[0] * math.prod(space) * math.prod(self.weight.shape[1:]) * self.groups
 
+    @property
+    def rounded_terms(self) -> int:
+        fewer = self.weight.shape[1] if self.transposed else self.weight.shape[0]
+        return self.weight.numel() // fewer + 1
+
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         batch = x.shape[0]
         y = torch.ops.aten.convolution(
