@@ -6,7 +6,7 @@ network is constant wherever no rounded value changes. As a function of the roun
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor

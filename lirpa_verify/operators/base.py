@@ -18,7 +18,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
 MANY_TERMS = 100_000  # more than networks at hand add up
 
 
