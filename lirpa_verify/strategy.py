@@ -18,6 +18,7 @@ from lirpa_verify.attack.straight_through import with_soft_steps
 from lirpa_verify.bounds.intermediate import Method
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.errors import PropertyMismatch
+from lirpa_verify.graph.demand import demanded
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.restrict import restrict
 from lirpa_verify.judge import Judge
@@ -136,11 +137,12 @@ def check_fit(network: Network, prop: Property) -> None:
 
 
 def prepare(network: Network, prop: Property) -> tuple[Problem, Graph]:
-    """The problem over the varying inputs and the network as a function of them."""
+    """The problem over the varying inputs and the mentioned outputs, and the network as a function of them."""
     problem = make_problem(prop, network.recording.inputs[0].dtype)
     fixed = torch.ones(prop.n_inputs, dtype=torch.bool)
     fixed[problem.varying] = False
-    return problem, restrict(network.graph, fixed, problem.values)
+    problem, mentioned = problem.of_mentioned_outputs()
+    return problem, restrict(demanded(network.graph, mentioned), fixed, problem.values)
 
 
 def pick_device(name: str) -> torch.device:

@@ -95,6 +95,14 @@ def window_below(node: Node, window: Window) -> Window | None:
         reach = [reach_below(operator, d, *ends) for d, ends in enumerate(window)]
         limits = operator.argument_shape[FIRST:]
         return tuple((max(0, start), min(n, stop)) for (start, stop), n in zip(reach, limits, strict=True))
+    if isinstance(operator, Pad) and len(operator.amounts) <= 2 * len(window):
+        limits = tuple(
+            n - first - last for n, (first, last) in zip(node.shape[FIRST:], added(operator, len(window)), strict=False)
+        )
+        return tuple(
+            (max(0, start - first), min(n, stop - first))
+            for (start, stop), (first, _), n in zip(window, added(operator, len(window)), limits, strict=True)
+        )
     if isinstance(operator, Gather) and len(operator.argument_shape) == FIRST + len(window):
         index = cropped(operator.index.reshape(node.shape), window, 0)
         if bool((index < 0).all()):
@@ -102,6 +110,12 @@ def window_below(node: Node, window: Window) -> Window | None:
         places = torch.unravel_index(index[index >= 0], operator.argument_shape)[FIRST:]
         return tuple((int(place.min()), int(place.max()) + 1) for place in places)
     return None
+
+
+def added(operator: Pad, dimensions: int) -> list[tuple[int, int]]:
+    """What is added before and after along each dimension of space, the first one first."""
+    pairs = list(zip(operator.amounts[::2], operator.amounts[1::2], strict=True))
+    return [(0, 0)] * (dimensions - len(pairs)) + pairs[::-1]
 
 
 def reach_below(operator: Convolution, d: int, start: int, stop: int) -> tuple[int, int]:
@@ -151,6 +165,10 @@ def narrowed(
     if isinstance(operator, Gather):
         index = cropped(operator.index.reshape(old.shape), window, 0)
         return [Node(renumbered(operator, index, nodes[arguments[0]].shape, have[0]), arguments, shape, old.name)]
+    if isinstance(operator, Pad):
+        needed = [(start - n, stop - n) for (start, stop), (n, _) in zip(window, added(operator, len(window)), strict=True)]
+        around = [(first - start, stop - last) for (start, stop), (first, last) in zip(needed, have[0], strict=True)]
+        return [Node(Pad(tuple(n for pair in reversed(around) for n in pair)), arguments, shape, old.name)]
     if isinstance(operator, Scale):
         constants = [
             None if t is None else constant_part(t, old.shape, window) for t in (operator.factor, operator.shift)

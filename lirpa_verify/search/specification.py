@@ -6,7 +6,7 @@ Rows often repeat up to their right-hand side, so coefficients are stored once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -70,6 +70,13 @@ class Problem:
         whole = self.values.to(x).expand(x.shape[0], -1).clone()
         whole[:, self.varying.to(x.device)] = x
         return whole
+
+    def of_mentioned_outputs(self) -> tuple[Problem, Tensor]:
+        """The problem over the outputs that some row mentions (one, if none does), and their numbers."""
+        used = (self.specification.output != 0).any(0)
+        mentioned = used.nonzero().flatten() if bool(used.any()) else torch.zeros(1, dtype=torch.int64)
+        specification = replace(self.specification, output=self.specification.output[:, mentioned])
+        return replace(self, specification=specification), mentioned
 
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Problem:
         box = Interval(self.box.lower.to(device, dtype), self.box.upper.to(device, dtype))
