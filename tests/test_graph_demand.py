@@ -27,7 +27,9 @@ def constant(*shape: int) -> torch.Tensor:
 
 
 def block(x: torch.Tensor) -> torch.Tensor:
-    return x + F.conv2d(torch.relu(F.conv2d(x, constant(4, 4, 3, 3), constant(4), padding=1)), constant(4, 4, 3, 3), padding=1)
+    return x + F.conv2d(
+        torch.relu(F.conv2d(x, constant(4, 4, 3, 3), constant(4), padding=1)), constant(4, 4, 3, 3), padding=1
+    )
 
 
 def detector(x: torch.Tensor) -> torch.Tensor:

@@ -13,8 +13,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lirpa_verify.graph.graph import Graph, Node
 from lirpa_verify.graph.channels import products_of_channels
+from lirpa_verify.graph.graph import Graph, Node
 from lirpa_verify.graph.mirror import merge_mirrored
 from lirpa_verify.operators.arithmetic import Scale
 from lirpa_verify.operators.base import Operator
@@ -152,6 +152,17 @@ def gather_embed(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) ->
     return replace(node, operator=Embed(varying, fixed, inner.inputs, node.shape), arguments=below[0].arguments)
 
 
+def merge_embeds(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) -> Node | None:
+    """Entries of an input of which only some vary."""
+    if not (isinstance(node.operator, Embed) and isinstance(below[0].operator, Embed)):
+        return None
+    outer, inner = node.operator, below[0].operator
+    taken, first = outer.index >= 0, outer.index.clamp(min=0)
+    index = torch.where(taken, inner.index[first], -1)
+    values = torch.where(taken, inner.values[first], outer.values)
+    return replace(node, operator=Embed(index, values, inner.inputs, node.shape), arguments=below[0].arguments)
+
+
 def reshape_embed(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) -> Node | None:
     if not (isinstance(node.operator, Reshape) and isinstance(below[0].operator, Embed)):
         return None
@@ -281,6 +292,7 @@ RULES: tuple[Rule, ...] = (
     plain_gather,
     gather_embed,
     reshape_embed,
+    merge_embeds,
     merge_gathers,
     merge_scales,
     merge_pointwise,
