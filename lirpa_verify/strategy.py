@@ -91,7 +91,7 @@ def verify(
     problem, graph = prepare(network, prop)
     judge = Judge(network, prop, problem, model)
     if options.method == "auto":
-        counted = count_combinations(graph, problem.to(torch.float64), deadline, judge, report)
+        counted = count_combinations(graph, problem.to(torch.float64), deadline, judge, judge.outputs, report)
         if counted is not None:
             return counted
     generator = torch.Generator().manual_seed(options.seed)

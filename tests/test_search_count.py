@@ -37,7 +37,8 @@ def decide(f: Callable[[Tensor], Tensor], rhs: float) -> tuple[Result | None, li
     whole = graph_of(f, (1, 3))
     graph, problem = restricted(whole, prop)
     news: list[Progress] = []
-    return count_combinations(graph, problem, Deadline.after(20.0), judge(whole, prop, problem), news.append), news
+    confirm = judge(whole, prop, problem)
+    return count_combinations(graph, problem, Deadline.after(20.0), confirm, graph.forward, news.append), news
 
 
 @pytest.mark.parametrize("kind", ROUNDINGS)
@@ -92,7 +93,25 @@ def test_an_input_without_use_does_not_matter() -> None:
 def test_too_many_combinations_are_not_tried() -> None:
     prop = make_property(3, 1, [([0.0] * 3, [1e3] * 3)], [(0, [({3: 1.0}, -1.0)])])
     graph, problem = restricted(graph_of(network("floor", 1.0), (1, 3)), prop)
-    assert count_combinations(graph, problem, Deadline.after(20.0), lambda points: None, lambda news: None) is None
+    result = count_combinations(graph, problem, Deadline.after(20.0), lambda x: None, graph.forward, lambda news: None)
+    assert result is None
+
+
+@pytest.mark.parametrize(("outside", "verdict"), [(1.0, "unsat"), (1e-4, None), (-1.0, None)])
+def test_where_the_graph_is_not_defined_the_model_decides(outside: float, verdict: str | None) -> None:
+    """A table of three rows, looked up with numbers up to 4."""
+    table = torch.tensor([[0.5], [0.7], [0.6]], dtype=torch.float64)
+    prop = make_property(1, 1, [([0.2], [4.9])], [(0, [({1: 1.0}, 0.0)])])
+    graph, problem = restricted(graph_of(lambda x: table[x.reshape(1).long()].reshape(1, 1), (1, 1)), prop)
+    asked: list[Tensor] = []
+
+    def evaluate(points: Tensor) -> Tensor:
+        asked.append(points)
+        return torch.full_like(points, outside)
+
+    result = count_combinations(graph, problem, Deadline.after(20.0), lambda x: None, evaluate, lambda news: None)
+    assert (result.verdict if result else None) == verdict
+    assert bool((torch.cat(asked).trunc() > 2).all())
 
 
 def test_writing_at_places_in_intervals_encloses_every_order() -> None:

@@ -134,7 +134,7 @@ def tighten(
         start = pushed_to_nonlinear(graph, i, part, known, box.lower)
         work = Work(graph, i, box, values, slopes, lines, start, known)
         tighten_entries(work, mask, part, room // 2, lower, upper, until)
-    return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))
+    return Interval(lower.reshape(batch, *shape), upper.reshape(batch, *shape))
 
 
 def pushed_to_nonlinear(graph: Graph, i: int, entries: Tensor, known: Mapping[int, Tensor], like: Tensor) -> Pushed:

@@ -149,6 +149,7 @@ class Scatter(Discrete):
         first, last = integers_in(arguments[0])
         lower = upper = self.base.repeat(len(first), 1)
         known = (first == last) & (first >= 0) & (first < len(self.base))
+        anywhere = ((first <= 0) & (last >= len(self.base) - 1)).all(0)
         if not bool(known.all()):
             upper = lower.clone()
         for k in range(len(self.source)):
@@ -156,6 +157,8 @@ class Scatter(Discrete):
             if bool(hit.all()):
                 for end in (lower,) if lower is upper else (lower, upper):
                     end.scatter_(1, first[:, k : k + 1].long(), value)
+            elif bool(anywhere[k]):
+                lower, upper = lower.minimum(value), upper.maximum(value)
             else:
                 possible = self.reach(first[:, k], last[:, k])
                 certain = possible & hit

@@ -64,6 +64,7 @@ class Problem:
     specification: Specification
     varying: Tensor  # (varying inputs,) their places in the full input
     values: Tensor  # (inputs,) the full input, right where an input is fixed
+    mentioned: Tensor | None = None  # (outputs,) the numbers of the outputs that the specification is about; else all
 
     def full(self, x: Tensor) -> Tensor:
         """Full inputs from the varying ones: (points, inputs)."""
@@ -76,11 +77,11 @@ class Problem:
         used = (self.specification.output != 0).any(0)
         mentioned = used.nonzero().flatten() if bool(used.any()) else torch.zeros(1, dtype=torch.int64)
         specification = replace(self.specification, output=self.specification.output[:, mentioned])
-        return replace(self, specification=specification), mentioned
+        return replace(self, specification=specification, mentioned=mentioned), mentioned
 
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Problem:
         box = Interval(self.box.lower.to(device, dtype), self.box.upper.to(device, dtype))
-        return Problem(box, self.specification.to(dtype, device), self.varying, self.values)
+        return replace(self, box=box, specification=self.specification.to(dtype, device))
 
 
 def enclosing_box(prop: Property, dtype: torch.dtype) -> Interval:
