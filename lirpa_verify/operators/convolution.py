@@ -63,7 +63,7 @@ class Convolution(Linear):
         return self.bias.reshape(-1, *[1] * len(self.stride))
 
     def rows_of(self, entries: Tensor) -> Tensor:
-        """The coefficients of single entries (k,) of the result: (1, k, *argument). Not for groups or transposed ones."""
+        """The coefficients of single entries (k,) of the result, without groups: (1, k, *argument)."""
         space = self.result_space
         image, channel, *place = torch.unravel_index(entries, (self.argument_shape[0], len(self.weight), *space))
         widths = [n + 2 * p for n, p in zip(self.argument_shape[2:], self.padding, strict=True)]
@@ -111,7 +111,7 @@ class Convolution(Linear):
         return plain and small and flat.dtype == torch.float64 and flat.device.type == "cpu"
 
     def transpose_by_taps(self, flat: Tensor) -> Tensor:
-        """One matrix product of all images for each place of the kernel: (images, out, *space) to (images, in, *space)."""
+        """One matrix product for each place of the kernel: (images, out, *space) to (images, in, *space)."""
         images, _, height, width = flat.shape
         places = flat.permute(0, 2, 3, 1).reshape(-1, flat.shape[1])
         padded = [n + 2 * p for n, p in zip(self.argument_shape[2:], self.padding, strict=True)]
