@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from lirpa_verify.network import Network
@@ -24,13 +26,24 @@ class Judge:
     problem: Problem
     replayer: Model | None = None
 
-    def __call__(self, points: Tensor) -> Witness | None:
-        """The first of the points ``(points, varying inputs)`` that violates the property on the original model."""
+    @property
+    def model(self) -> Model:
         if self.replayer is None:
             self.replayer = Replayer(self.network.model_path)
+        return self.replayer
+
+    def outputs(self, points: Tensor) -> Tensor:
+        """What the original model computes at points ``(points, varying inputs)``: (points, mentioned outputs)."""
+        full = self.problem.full(points.detach().cpu().double()).numpy()
+        results = np.stack([self.model(x) for x in full]).astype(np.float64)
+        outputs = torch.from_numpy(results).to(points.device)
+        return outputs if self.problem.mentioned is None else outputs[:, self.problem.mentioned]
+
+    def __call__(self, points: Tensor) -> Witness | None:
+        """The first of the points ``(points, varying inputs)`` that violates the property on the original model."""
         full = self.problem.full(points[:CANDIDATES].detach().cpu().double()).numpy()
         for x in full:
-            witness = confirm(self.replayer, self.prop, x)
+            witness = confirm(self.model, self.prop, x)
             if witness is not None:
                 return witness
         return None

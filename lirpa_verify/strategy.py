@@ -18,12 +18,14 @@ from lirpa_verify.attack.straight_through import with_soft_steps
 from lirpa_verify.bounds.intermediate import Method
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.errors import PropertyMismatch
+from lirpa_verify.graph.demand import demanded
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.restrict import restrict
 from lirpa_verify.judge import Judge
 from lirpa_verify.methods import DEVICES, METHODS
 from lirpa_verify.network import Network
 from lirpa_verify.ranges import output_ranges
+from lirpa_verify.search.count import count_combinations
 from lirpa_verify.search.input_split import input_split
 from lirpa_verify.search.single_pass import single_pass
 from lirpa_verify.search.specification import Problem, make_problem
@@ -94,6 +96,10 @@ def verify(
     device = pick_device(options.device)
     problem, graph = prepare(network, prop)
     judge = Judge(network, prop, problem, model)
+    if options.method == "auto":
+        counted = count_combinations(graph, problem.to(torch.float64), deadline, judge, judge.outputs, report)
+        if counted is not None:
+            return counted
     generator = torch.Generator().manual_seed(options.seed)
     attack = Attack(
         with_soft_steps(graph.to(torch.float32, device)), problem.to(torch.float32, device), judge, generator
@@ -137,11 +143,12 @@ def check_fit(network: Network, prop: Property) -> None:
 
 
 def prepare(network: Network, prop: Property) -> tuple[Problem, Graph]:
-    """The problem over the varying inputs and the network as a function of them."""
+    """The problem over the varying inputs and the mentioned outputs, and the network as a function of them."""
     problem = make_problem(prop, network.recording.inputs[0].dtype)
     fixed = torch.ones(prop.n_inputs, dtype=torch.bool)
     fixed[problem.varying] = False
-    return problem, restrict(network.graph, fixed, problem.values)
+    problem, mentioned = problem.of_mentioned_outputs()
+    return problem, restrict(demanded(network.graph, mentioned), fixed, problem.values)
 
 
 def pick_device(name: str) -> torch.device:

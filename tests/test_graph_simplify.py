@@ -20,6 +20,7 @@ from lirpa_verify.operators.sparse_dense import SparseDense
 G = generator(1)
 MATRIX, VECTOR, CHANNELS = normal(G, 4, 4), normal(G, 4), normal(G, 6, 1, 1)
 KERNEL, TURNED, BIAS = normal(G, 6, 1, 2, 2), normal(G, 2, 3, 2, 2), normal(G, 6)
+MIXING = normal(G, 2, 6, 1, 1)
 conv = nn.functional.conv2d
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -42,6 +43,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "dense through a narrow place": lambda x: (x @ MATRIX.reshape(16, 1)) @ MATRIX.reshape(1, 16),
     "convolution scaled per channel": lambda x: conv(x.reshape(1, 1, 4, 4), KERNEL, BIAS) * CHANNELS + CHANNELS,
     "convolution scaled per position": lambda x: conv(x.reshape(1, 1, 4, 4), KERNEL) * VECTOR[:3],
+    "pointwise convolution": lambda x: conv(conv(x.reshape(1, 1, 4, 4), KERNEL, BIAS), MIXING, VECTOR[:2]),
     "grouped transposed convolution": lambda x: (
         nn.functional.conv_transpose2d(x.reshape(1, 2, 2, 4), TURNED, BIAS, groups=2) * CHANNELS - 0.5
     ),
@@ -79,7 +81,13 @@ def test_each_rule_alone(rule: module.Rule) -> None:
             if rewritten is not None:
                 agree(graph, rewritten)
                 applied += 1
-    assert applied or rule.__name__ in ("gather_embed", "reshape_embed", "fold_constants")
+    assert applied or rule.__name__ in (
+        "gather_embed",
+        "reshape_embed",
+        "merge_embeds",
+        "fold_constants",
+        "pad_convolution",
+    )
 
 
 @pytest.mark.parametrize("kind", ["dense", "residual", "concat", "product", "conv"])

@@ -10,7 +10,7 @@ from function_checks import Function, constant
 from lirpa_verify.graph.aten_nonlinear import RULES
 from lirpa_verify.graph.lower import lower
 from lirpa_verify.graph.simplify import simplify
-from lirpa_verify.graph.window import cropped, cut, fields
+from lirpa_verify.graph.window import cropped, cut, fields, of_used_inputs
 from lirpa_verify.load.record import record
 
 K = constant(3, 2, 3, 3)
@@ -52,3 +52,23 @@ def test_windows_have_the_same_values(name: str) -> None:
                 checked += source in windows
         assert torch.equal(part.take(last, values[last]), cropped(values[last], window, 1))
     assert checked > 2
+
+
+@pytest.mark.parametrize("name", ["plain", "residual", "joined"])
+def test_a_window_is_a_function_of_few_inputs(name: str) -> None:
+    graph = simplify(lower(record(NETWORKS[name], [constant(1, 2, 9, 8)]), RULES))
+    x = torch.randn(3, graph.n_inputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    values = graph.evaluate(x)
+    last = max(i for i, node in enumerate(graph.nodes) if len(node.shape) > 2)
+    window = tuple((1, 3) for _ in graph.nodes[last].shape[2:])
+    windows = fields(graph, last, window)
+    assert windows is not None
+    small, inputs = of_used_inputs(cut(graph, last, windows).graph)
+    assert small.n_inputs == len(inputs) < graph.n_inputs
+    assert torch.allclose(small.forward(x[:, inputs]), cropped(values[last], window, 1), atol=1e-12)
+
+
+def test_an_input_that_is_used_otherwise_stays_whole() -> None:
+    graph = simplify(lower(record(lambda x: torch.relu(x) @ constant(4, 2), [constant(1, 4)]), RULES))
+    small, inputs = of_used_inputs(graph)
+    assert small is graph and torch.equal(inputs, torch.arange(4))

@@ -26,6 +26,8 @@ STEPS = 40
 FIRST_STEPS, LAST_STEP = (0.25, 0.05), 0.002  # of a box's width; the starts take turns
 CANDIDATES = 8  # points of which a start is the best
 LARGEST_BATCH = 4096
+LEAST_STARTS, LONGEST_FIRST = 4, 3.0  # of the first run: starts, and seconds while there are more
+PASSES_PER_STEP = 3  # evaluations that a step with its gradient takes as long as
 SECONDS_PER_RUN = 0.5  # the batch of starts is chosen so that one run takes about this long
 
 
@@ -48,6 +50,8 @@ class Attack:
     def advance(self, deadline: Deadline) -> Witness | None:
         """One run of projected gradient descent from fresh starts."""
         started = time.monotonic()
+        if self.runs == 0:
+            self.starts = self.affordable()
         box, disjunct = self.choose_targets()
         points, witness = self.start_points(box, disjunct)
         if witness is None:
@@ -58,6 +62,14 @@ class Attack:
         if seconds < SECONDS_PER_RUN / 2 and not deadline.passed():
             self.starts = min(LARGEST_BATCH, self.starts * 2)
         return witness
+
+    @torch.no_grad()
+    def affordable(self) -> int:
+        """Starts of the first run: fewer where the network is so large that the run would take long."""
+        started = time.monotonic()
+        self.graph.forward(self.problem.box.lower[:1].expand(self.starts, -1))
+        run = STEPS * PASSES_PER_STEP * (time.monotonic() - started)
+        return self.starts if run <= LONGEST_FIRST else max(LEAST_STARTS, int(self.starts * LONGEST_FIRST / run))
 
     def choose_targets(self) -> tuple[Tensor, Tensor]:
         """Every target in turn, or a random choice where there are more than starts."""

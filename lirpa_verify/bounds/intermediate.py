@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -25,7 +25,7 @@ from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.bounds.tiles import best_size, tiling
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
-from lirpa_verify.graph.window import FIRST, cropped, cut, fields
+from lirpa_verify.graph.window import FIRST, cropped, cut, fields, of_used_inputs
 from lirpa_verify.operators.base import Interval, Lines, Slopes, flat
 from lirpa_verify.operators.convolution import Convolution
 from lirpa_verify.operators.transforms import holds
@@ -132,11 +132,27 @@ def tighten(
     for part in union.split(PREFIX_CHUNKS * room):
         if until.passed():
             break
-        one_hot = {i: one_hot_rows(part, shape, box.lower)}
-        start = push(graph, one_hot, {}, {}, lambda a: graph.nodes[a].operator.bounded, sizes=known)
+        start = pushed_to_nonlinear(graph, i, part, known, box.lower)
         work = Work(graph, i, box, values, slopes, lines, start, known)
         tighten_entries(work, mask, part, room // 2, lower, upper, until)
     return Interval(lower.reshape(batch, *shape), upper.reshape(batch, *shape))
+
+
+def pushed_to_nonlinear(graph: Graph, i: int, entries: Tensor, known: Mapping[int, Tensor], like: Tensor) -> Pushed:
+    """Rows that pick entries of node i, pushed through what is linear below it; `known` are its sizes."""
+    node = graph.nodes[i]
+
+    def stop(a: int) -> bool:
+        return graph.nodes[a].operator.bounded
+
+    if not isinstance(node.operator, Convolution) or node.operator.transposed or node.operator.groups > 1:
+        return push(graph, {i: one_hot_rows(entries, node.shape, like)}, {}, {}, stop, sizes=known)
+    pushed = push(graph, {node.arguments[0]: node.operator.rows_of(entries)}, {}, {}, stop, sizes=known)
+    constant = node.operator.constant()
+    if constant is not None:
+        offset = constant.expand(node.shape).reshape(-1)[entries]
+        pushed = replace(pushed, offset=pushed.offset + offset)
+    return replace(pushed, size=pushed.size + known[i].flatten(1)[:, entries])
 
 
 def tighten_in_windows(
@@ -171,7 +187,10 @@ def tighten_in_windows(
                 known.append(Interval(part.take(source, ends.lower), part.take(source, ends.upper)))
         narrow = {j: part.take_lines(k, lines[k]) for j, k in enumerate(part.source) if k is not None and k in lines}
         last = part.graph.output
-        found = tighten(part.graph, last, box, known[-1], known[:-1], {}, narrow, here.flatten(1), until)
+        field, inputs = of_used_inputs(part.graph)
+        within = Interval(box.lower[:, inputs], box.upper[:, inputs])
+        below = [within, *known[1:-1]]
+        found = tighten(field, last, within, known[-1], below, {}, narrow, here.flatten(1), until)
         cropped(lower, window, 1).copy_(found.lower)
         cropped(upper, window, 1).copy_(found.upper)
     return Interval(lower, upper)

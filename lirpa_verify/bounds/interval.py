@@ -20,12 +20,13 @@ def interval_step(node: Node, values: list[Interval]) -> Interval:
     size adds just that to the result.
     """
     arguments = [values[a] for a in node.arguments]
-    if not rounds(node):
+    terms = node.operator.rounded_terms
+    if terms == 0 or not rounds(node):
         lower, upper = node.operator.interval(*arguments)
     elif isinstance(node.operator, Linear):
-        lower, upper = widened(node.operator.interval(*(widened(a) for a in arguments)))
+        lower, upper = widened(node.operator.interval(*(widened(a, terms) for a in arguments)), terms)
     else:
-        lower, upper = widened(node.operator.interval(*arguments))
+        lower, upper = widened(node.operator.interval(*arguments), terms)
     return Interval(unbounded(lower, -torch.inf), unbounded(upper, torch.inf))
 
 

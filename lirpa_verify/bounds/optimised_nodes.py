@@ -30,7 +30,7 @@ from lirpa_verify.bounds.rounding import intersect, outward, single
 from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
-from lirpa_verify.operators.base import Interval
+from lirpa_verify.operators.base import Interval, flat
 from lirpa_verify.operators.rearrange import Move
 
 CHUNK_BYTES = 2**28  # of slopes, their gradients and what autograd keeps
@@ -83,7 +83,7 @@ def optimise_node(
     """Bounds of one node from those of the nodes below it; `fast` is the network in single precision."""
     index = undecided_entries(graph, i, value)[0].nonzero().flatten()
     shape, box = graph.nodes[i].shape, below[0]
-    lower, upper = (end.flatten(1).clone() for end in value)
+    lower, upper = (flat(end, 1).clone() for end in value)
     neurons = sum(graph.nodes[a].size for a in graph.ancestors[i] if graph.nodes[a].operator.bounded)
     if neurons == 0 or len(index) == 0:
         return value
@@ -107,7 +107,7 @@ def optimise_node(
         found = outward(Interval(margins[:, : len(part)], -margins[:, len(part) :]))
         lower[:, part] = torch.fmax(lower[:, part], found.lower)
         upper[:, part] = torch.fmin(upper[:, part], found.upper)
-    return Interval(lower.unflatten(1, shape), upper.unflatten(1, shape))
+    return Interval(lower.reshape(-1, *shape), upper.reshape(-1, *shape))
 
 
 def signs_suffice(graph: Graph, i: int) -> bool:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lirpa_verify.operators.base import Interval
+from lirpa_verify.operators.base import MANY_TERMS, Interval
 
 RELATIVE = {torch.float64: 1e-11, torch.float32: 2e-5}
+UNITS, OVERHEAD = 2, 16  # a sum of n terms counts as rounded by 2 (n + 16) ulp: twice what middle and radius can lose
 
 
 def outward(interval: Interval) -> Interval:
@@ -22,10 +23,17 @@ def outward(interval: Interval) -> Interval:
     return Interval(lower - pad, upper + pad)
 
 
-def widened(interval: Interval) -> Interval:
-    """The interval grown relative to its ends, so that 0 stays 0 and signs are kept."""
+def widened(interval: Interval, terms: int = MANY_TERMS) -> Interval:
+    """The interval grown relative to its ends, so that 0 stays 0 and signs are kept.
+
+    In float64, where products are summed as they are (single precision has faster ways that round more), as much as
+    so many terms can have lost.
+    """
     lower, upper = interval
-    return Interval(lower - RELATIVE[lower.dtype] * lower.abs(), upper + RELATIVE[lower.dtype] * upper.abs())
+    relative = RELATIVE[lower.dtype]
+    if lower.dtype == torch.float64:
+        relative = min(relative, UNITS * (terms + OVERHEAD) * torch.finfo(lower.dtype).eps)
+    return Interval(lower - relative * lower.abs(), upper + relative * upper.abs())
 
 
 def margin(magnitude: Tensor) -> Tensor:

@@ -9,17 +9,21 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.window import FIRST, Window, fields, work
 from lirpa_verify.operators.convolution import Convolution
 
-SIZES = (2, 4, 8, 16, 32)  # of windows, along every dimension
+SIZES = (1, 2, 4, 8, 16, 32)  # of windows, along every dimension
 PER_NODE = 5e5  # multiplications that take as long as what a node costs in every window, however small
 WORTHWHILE = 0.7  # of the work of whole rows
 
 
 def best_size(graph: Graph, i: int, rows: int) -> int | None:
-    """The size of windows that bounds `rows` entries of node i with the least work; None for whole rows."""
-    operator, shape = graph.nodes[i].operator, graph.nodes[i].shape
-    if not isinstance(operator, Convolution) or shape[0] != 1:
+    """The size of windows that bounds `rows` entries of node i with the least work; None for whole rows.
+
+    Nodes are ``(1, channels, *space)`` where convolutions lead to them.
+    """
+    shape, below = graph.nodes[i].shape, graph.ancestors[i]
+    convolves = any(isinstance(graph.nodes[j].operator, Convolution) for j in below)
+    if len(shape) <= FIRST or shape[0] != 1 or not convolves:
         return None
-    below, space = graph.ancestors[i], shape[FIRST:]
+    space = shape[FIRST:]
     best, least = None, WORTHWHILE * rows * work(graph, {}, below)
     for size in SIZES:
         if size >= max(space):

@@ -20,7 +20,7 @@ from lirpa_verify.operators.gate import GELU, Mish, SiLU, TanhGELU
 from lirpa_verify.operators.hard_swish import HardSwish
 from lirpa_verify.operators.log_sum_exp import LogSumExp
 from lirpa_verify.operators.power import EvenPower, OddPower, RealPower, power
-from lirpa_verify.operators.rearrange import Expand, Permute, Reshape, Sum
+from lirpa_verify.operators.rearrange import Expand, Gather, Permute, Reshape, Sum
 from lirpa_verify.operators.sigmoid import Sigmoid
 from lirpa_verify.operators.softmax import Softmax
 from lirpa_verify.operators.softsign import Softsign
@@ -219,7 +219,10 @@ def before_rising(b: Builder, x: Symbol) -> Symbol:
     node = b.nodes[x.node]
     if isinstance(node.operator, Sigmoid | Tanh | Softplus | Exponential):
         return before_rising(b, Symbol(node.arguments[0], x.shape))
-    if not isinstance(node.operator, Reshape | Permute):
+    moves = isinstance(node.operator, Reshape | Permute) or (
+        isinstance(node.operator, Gather) and not node.operator.padded
+    )
+    if not moves:
         return x
     below = Symbol(node.arguments[0], b.nodes[node.arguments[0]].shape)
     inner = before_rising(b, below)

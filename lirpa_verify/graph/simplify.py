@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lirpa_verify.graph.channels import products_of_channels
 from lirpa_verify.graph.graph import Graph, Node
 from lirpa_verify.graph.mirror import merge_mirrored
 from lirpa_verify.operators.arithmetic import Scale
@@ -21,6 +22,7 @@ from lirpa_verify.operators.constant import Constant, Input
 from lirpa_verify.operators.convolution import Convolution
 from lirpa_verify.operators.dense import Dense
 from lirpa_verify.operators.embed import Embed
+from lirpa_verify.operators.pad import Pad
 from lirpa_verify.operators.rearrange import Gather, Permute, Reshape
 from lirpa_verify.operators.sparse_dense import SPARSE_DENSITY, SPARSE_SIZE, SparseDense
 
@@ -41,6 +43,7 @@ def simplify_structure(graph: Graph) -> Graph:
 
 def simplify(graph: Graph) -> Graph:
     """The same function with constants folded and neighbouring linear operators merged."""
+    graph = products_of_channels(graph)
     while True:
         rewritten = rewrite_once(graph)
         if rewritten is None:
@@ -70,6 +73,8 @@ def rewrite_once(graph: Graph, rules: tuple[Rule, ...] | None = None) -> Graph |
 
 
 def is_identity(node: Node) -> bool:
+    if isinstance(node.operator, Pad):
+        return not any(node.operator.amounts)
     return isinstance(node.operator, Reshape) and node.operator.argument_shape == node.shape
 
 
@@ -145,6 +150,17 @@ def gather_embed(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) ->
     if bool((varying < 0).all()):
         return Node(Constant(fixed.reshape(node.shape)), (), node.shape, node.name)
     return replace(node, operator=Embed(varying, fixed, inner.inputs, node.shape), arguments=below[0].arguments)
+
+
+def merge_embeds(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) -> Node | None:
+    """Entries of an input of which only some vary."""
+    if not (isinstance(node.operator, Embed) and isinstance(below[0].operator, Embed)):
+        return None
+    outer, inner = node.operator, below[0].operator
+    taken, first = outer.index >= 0, outer.index.clamp(min=0)
+    index = torch.where(taken, inner.index[first], -1)
+    values = torch.where(taken, inner.values[first], outer.values)
+    return replace(node, operator=Embed(index, values, inner.inputs, node.shape), arguments=below[0].arguments)
 
 
 def reshape_embed(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) -> Node | None:
@@ -236,6 +252,41 @@ def channel_values(value: Tensor, shape: tuple[int, ...]) -> Tensor | None:
     return full[:, 0] if bool((full == full[:, :1]).all()) else None
 
 
+def merge_pointwise(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) -> Node | None:
+    """A convolution with kernels of size 1 is part of the convolution before it, where that becomes no larger."""
+    if not sole or not sole[0] or not (isinstance(node.operator, Convolution) and is_pointwise(node.operator)):
+        return None
+    outer, inner = node.operator, below[0].operator
+    if not isinstance(inner, Convolution) or inner.transposed or inner.groups != 1:
+        return None
+    matrix = outer.weight.flatten(1)
+    if matrix.shape[0] > matrix.shape[1]:
+        return None
+    weight = (matrix @ inner.weight.flatten(1)).unflatten(1, inner.weight.shape[1:])
+    bias = outer.bias if inner.bias is None else plus(matrix @ inner.bias, outer.bias)
+    return replace(node, operator=replace(inner, weight=weight, bias=bias), arguments=below[0].arguments)
+
+
+def is_pointwise(operator: Convolution) -> bool:
+    one = all(n == 1 for n in (*operator.weight.shape[2:], *operator.stride, operator.groups))
+    return one and not any(operator.padding) and not operator.transposed
+
+
+def pad_convolution(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) -> Node | None:
+    """Zeros around an image, equally many on both sides, are part of the convolution of it."""
+    if not (isinstance(node.operator, Convolution) and isinstance(below[0].operator, Pad)):
+        return None
+    operator, amounts = node.operator, below[0].operator.amounts
+    before, after = amounts[::2][::-1], amounts[1::2][::-1]
+    if operator.transposed or before != after or min(before) < 0 or len(before) > len(operator.padding):
+        return None
+    missing = (0,) * (len(operator.padding) - len(before))
+    padding = tuple(p + n for p, n in zip(operator.padding, (*missing, *before), strict=True))
+    space = [n - 2 * added for n, added in zip(operator.argument_shape[2:], (*missing, *before), strict=True)]
+    merged = replace(operator, padding=padding, argument_shape=(*operator.argument_shape[:2], *space))
+    return replace(node, operator=merged, arguments=below[0].arguments)
+
+
 def drop_permute(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) -> Node | None:
     """A permutation that only moves dimensions of size 1 is a reshape; two in a row are one."""
     if not isinstance(node.operator, Permute):
@@ -257,8 +308,11 @@ RULES: tuple[Rule, ...] = (
     plain_gather,
     gather_embed,
     reshape_embed,
+    merge_embeds,
     merge_gathers,
     merge_scales,
     merge_matrices,
+    merge_pointwise,
+    pad_convolution,
     drop_permute,
 )

@@ -22,7 +22,7 @@ from lirpa_verify.operators.convolution import Convolution
 from lirpa_verify.operators.embed import Embed
 from lirpa_verify.operators.maximum import Maximum
 from lirpa_verify.operators.pad import Pad
-from lirpa_verify.operators.rearrange import Concat, Gather
+from lirpa_verify.operators.rearrange import Concat, Gather, Reshape
 from lirpa_verify.operators.relu import ReLU
 from lirpa_verify.operators.univariate import Univariate
 
@@ -95,6 +95,14 @@ def window_below(node: Node, window: Window) -> Window | None:
         reach = [reach_below(operator, d, *ends) for d, ends in enumerate(window)]
         limits = operator.argument_shape[FIRST:]
         return tuple((max(0, start), min(n, stop)) for (start, stop), n in zip(reach, limits, strict=True))
+    if isinstance(operator, Pad) and len(operator.amounts) <= 2 * len(window):
+        limits = tuple(
+            n - first - last for n, (first, last) in zip(node.shape[FIRST:], added(operator, len(window)), strict=False)
+        )
+        return tuple(
+            (max(0, start - first), min(n, stop - first))
+            for (start, stop), (first, _), n in zip(window, added(operator, len(window)), limits, strict=True)
+        )
     if isinstance(operator, Gather) and len(operator.argument_shape) == FIRST + len(window):
         index = cropped(operator.index.reshape(node.shape), window, 0)
         if bool((index < 0).all()):
@@ -102,6 +110,12 @@ def window_below(node: Node, window: Window) -> Window | None:
         places = torch.unravel_index(index[index >= 0], operator.argument_shape)[FIRST:]
         return tuple((int(place.min()), int(place.max()) + 1) for place in places)
     return None
+
+
+def added(operator: Pad, dimensions: int) -> list[tuple[int, int]]:
+    """What is added before and after along each dimension of space, the first one first."""
+    pairs = list(zip(operator.amounts[::2], operator.amounts[1::2], strict=True))
+    return [(0, 0)] * (dimensions - len(pairs)) + pairs[::-1]
 
 
 def reach_below(operator: Convolution, d: int, start: int, stop: int) -> tuple[int, int]:
@@ -129,6 +143,27 @@ def cut(graph: Graph, i: int, windows: dict[int, Window]) -> Cut:
     return Cut(Graph(tuple(nodes)), tuple(source), windows)
 
 
+def of_used_inputs(graph: Graph) -> tuple[Graph, Tensor]:
+    """The graph as a function of the inputs that it uses, and which these are; of all where it is no image of them."""
+    entries = [j for j, node in enumerate(graph.nodes) if 0 in node.arguments]
+    every = torch.arange(graph.n_inputs)
+    embeds = {j: embed for j in entries if isinstance(embed := graph.nodes[j].operator, Embed)}
+    if len(embeds) < len(entries):
+        return graph, every
+    nodes, used = list(graph.nodes), torch.zeros(graph.n_inputs + 1, dtype=torch.bool)
+    for embed in embeds.values():
+        used[embed.index] = True  # -1 is the last one
+    kept = used[:-1].nonzero().flatten()
+    if len(kept) == 0:
+        return graph, every
+    place = torch.full((graph.n_inputs + 1,), -1)
+    place[kept] = torch.arange(len(kept))
+    nodes[0] = replace(nodes[0], shape=(len(kept),))
+    for j, embed in embeds.items():
+        nodes[j] = replace(nodes[j], operator=replace(embed, index=place[embed.index], inputs=len(kept)))
+    return Graph(tuple(nodes)), kept
+
+
 def narrowed(
     graph: Graph, j: int, windows: dict[int, Window], nodes: list[Node], arguments: tuple[int, ...]
 ) -> list[Node]:
@@ -142,6 +177,10 @@ def narrowed(
             cropped(t.reshape(old.shape), window, 0).reshape(-1) for t in (operator.index, operator.values)
         )
         return [Node(Embed(index, values, operator.inputs, shape), arguments, shape, old.name)]
+    if isinstance(operator, Reshape) and old.arguments == (0,):
+        index = cropped(torch.arange(old.size).reshape(old.shape), window, 0).reshape(-1)
+        values = torch.zeros(len(index), dtype=torch.float64)
+        return [Node(Embed(index, values, old.size, shape), arguments, shape, old.name)]
     wanted = window_below(old, window)
     if wanted is None:  # needs all of its arguments
         return [replace(old, arguments=arguments), Node(Pad(border(window, old.shape)), (at,), shape, old.name)]
@@ -151,6 +190,12 @@ def narrowed(
     if isinstance(operator, Gather):
         index = cropped(operator.index.reshape(old.shape), window, 0)
         return [Node(renumbered(operator, index, nodes[arguments[0]].shape, have[0]), arguments, shape, old.name)]
+    if isinstance(operator, Pad):
+        needed = [
+            (start - n, stop - n) for (start, stop), (n, _) in zip(window, added(operator, len(window)), strict=True)
+        ]
+        around = [(first - start, stop - last) for (start, stop), (first, last) in zip(needed, have[0], strict=True)]
+        return [Node(Pad(tuple(n for pair in reversed(around) for n in pair)), arguments, shape, old.name)]
     if isinstance(operator, Scale):
         constants = [
             None if t is None else constant_part(t, old.shape, window) for t in (operator.factor, operator.shift)

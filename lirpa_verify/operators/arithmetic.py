@@ -21,6 +21,10 @@ class Scale(Linear):
     def exact_image(self) -> bool:
         return True
 
+    @property
+    def rounded_terms(self) -> int:
+        return 2
+
     def linear(self, *arguments: Tensor) -> Tensor:
         return arguments[0] if self.factor is None else arguments[0] * self.factor
 
@@ -49,6 +53,10 @@ class Combine(Linear):
     """``y = sum(weight_i * x_i)`` of nodes of one shape; addition is (1, 1), subtraction (1, -1)."""
 
     weights: tuple[float, ...]
+
+    @property
+    def rounded_terms(self) -> int:
+        return len(self.weights)
 
     def forward(self, *arguments: Tensor) -> Tensor:
         return weighted_sum(arguments, self.weights)

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from lirpa_verify.operators.transforms import holds
 
+MANY_TERMS = 100_000  # more than networks at hand add up
+
 
 class Interval(NamedTuple):
     lower: Tensor  # (batch, *node)
@@ -79,6 +81,11 @@ class Operator:
     def bounded(self) -> bool:
         """Whether the rules for linear bounds need intervals of the arguments (a nonlinear operator)."""
         return False
+
+    @property
+    def rounded_terms(self) -> int:
+        """At least as many as an entry's interval adds up: its rounding errors grow with them. 0 where none occur."""
+        return MANY_TERMS
 
     def forward(self, *arguments: Tensor) -> Tensor:
         """Value on a batch: ``(batch, *argument)`` each, to ``(batch, *node)``."""

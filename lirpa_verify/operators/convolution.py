@@ -10,6 +10,8 @@ from torch import Tensor
 
 from lirpa_verify.operators.base import Linear
 
+SMALL_SPACE, MANY_CHANNELS = 16, 32  # where torch's way takes twice as long as matrix products do
+
 
 @dataclass(frozen=True)
 class Convolution(Linear):
@@ -28,14 +30,13 @@ class Convolution(Linear):
     @property
     def unfolded(self) -> int:
         """Entries of the argument's patches laid out side by side, one for each place of the kernel."""
-        space = self.argument_shape[2:]
-        if not self.transposed:
-            kernel = self.weight.shape[2:]
-            space = tuple(
-                (n + 2 * p - d * (k - 1) - 1) // s + 1
-                for n, p, d, k, s in zip(space, self.padding, self.dilation, kernel, self.stride, strict=True)
-            )
+        space = self.argument_shape[2:] if self.transposed else self.result_space
         return self.argument_shape[0] * math.prod(space) * math.prod(self.weight.shape[1:]) * self.groups
+
+    @property
+    def rounded_terms(self) -> int:
+        fewer = self.weight.shape[1] if self.transposed else self.weight.shape[0]
+        return self.weight.numel() // fewer + 1
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         batch = x.shape[0]
@@ -61,12 +62,65 @@ class Convolution(Linear):
             return None
         return self.bias.reshape(-1, *[1] * len(self.stride))
 
+    def rows_of(self, entries: Tensor) -> Tensor:
+        """The coefficients of single entries (k,) of the result, without groups: (1, k, *argument)."""
+        space = self.result_space
+        image, channel, *place = torch.unravel_index(entries, (self.argument_shape[0], len(self.weight), *space))
+        widths = [n + 2 * p for n, p in zip(self.argument_shape[2:], self.padding, strict=True)]
+        rows = self.weight.new_zeros(len(entries), *self.argument_shape[:2], *widths)
+        dimensions = len(space)
+        where: list[Tensor] = [torch.arange(len(entries), device=entries.device), image]
+        where = [t.reshape(-1, *[1] * (dimensions + 1)) for t in where]
+        where.append(torch.arange(self.weight.shape[1], device=entries.device).reshape(1, -1, *[1] * dimensions))
+        for d, first in enumerate(place):
+            reach = first.unsqueeze(1) * self.stride[d] + self.dilation[d] * torch.arange(
+                self.weight.shape[2 + d], device=entries.device
+            )
+            shape = [len(entries), 1, *[1] * dimensions]
+            shape[2 + d] = self.weight.shape[2 + d]
+            where.append(reach.reshape(shape))
+        rows[tuple(where)] = self.weight[channel]
+        for d, (n, p) in enumerate(zip(self.argument_shape[2:], self.padding, strict=True)):
+            rows = rows.narrow(3 + d, p, n)
+        return rows.unsqueeze(0)
+
+    @property
+    def result_space(self) -> tuple[int, ...]:
+        """Places of the result of a convolution that is not transposed."""
+        sizes = zip(
+            self.argument_shape[2:], self.padding, self.dilation, self.weight.shape[2:], self.stride, strict=True
+        )
+        return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in sizes)
+
     def transpose(self, rows: Tensor) -> tuple[Tensor, ...]:
         leading = rows.shape[:2]
         flat = rows.flatten(0, 2)
+        if self.tap_by_tap(flat):
+            return (self.transpose_by_taps(flat).unflatten(0, (*leading, -1)),)
         below = flat.new_empty(1).expand(flat.shape[0], *self.argument_shape[1:])  # only its shape is used
         result = torch.ops.aten.convolution_backward(
             flat, below, self.weight, None, self.stride, self.padding, self.dilation,
             self.transposed, self.output_padding, self.groups, [True, False, False],
         )[0]  # fmt: skip
         return (result.unflatten(0, (*leading, -1)),)
+
+    def tap_by_tap(self, flat: Tensor) -> bool:
+        """Whether `transpose_by_taps` is the faster way: small images of many channels in float64 on a CPU."""
+        plain = not self.transposed and self.groups == 1 and len(self.stride) == 2 and not flat.requires_grad
+        small = math.prod(flat.shape[2:]) <= SMALL_SPACE and min(self.weight.shape[:2]) >= MANY_CHANNELS
+        return plain and small and flat.dtype == torch.float64 and flat.device.type == "cpu"
+
+    def transpose_by_taps(self, flat: Tensor) -> Tensor:
+        """One matrix product for each place of the kernel: (images, out, *space) to (images, in, *space)."""
+        images, _, height, width = flat.shape
+        places = flat.permute(0, 2, 3, 1).reshape(-1, flat.shape[1])
+        padded = [n + 2 * p for n, p in zip(self.argument_shape[2:], self.padding, strict=True)]
+        below = flat.new_zeros(images, *padded, self.weight.shape[1])
+        for i in range(self.weight.shape[2]):
+            for j in range(self.weight.shape[3]):
+                rows = below[:, i * self.dilation[0] :: self.stride[0], j * self.dilation[1] :: self.stride[1]]
+                product = places @ self.weight[:, :, i, j]
+                rows[:, :height, :width] += product.reshape(images, height, width, -1)
+        top, left = self.padding
+        bottom, right = (p + n for p, n in zip(self.padding, self.argument_shape[2:], strict=True))
+        return below[:, top:bottom, left:right].permute(0, 3, 1, 2)

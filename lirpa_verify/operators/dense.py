@@ -16,6 +16,10 @@ class Dense(Linear):
     weight: Tensor  # (inputs, outputs), or with leading dimensions for a batched product
     bias: Tensor | None = None  # broadcastable to (*node)
 
+    @property
+    def rounded_terms(self) -> int:
+        return self.weight.shape[-2] + 1
+
     def forward(self, *arguments: Tensor) -> Tensor:
         y = self.linear(*arguments)
         return y if self.bias is None else y + self.bias

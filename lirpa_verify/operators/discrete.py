@@ -27,6 +27,10 @@ class Discrete(Operator):
     def opaque(self) -> bool:
         return True
 
+    @property
+    def rounded_terms(self) -> int:
+        return 0
+
     def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
         return constant_backward(rows, self.interval(*intervals), len(intervals))
 
@@ -136,19 +140,34 @@ class Scatter(Discrete):
     source: Tensor  # (m,)
 
     def forward(self, *arguments: Tensor) -> Tensor:
-        result = self.base.expand(len(arguments[0]), -1)
+        result = self.base.repeat(len(arguments[0]), 1)
         for k, place in enumerate(arguments[0].long().unbind(1)):
-            result = result.scatter(1, place.unsqueeze(1), self.source[k].expand(len(result), 1))
+            result.scatter_(1, place.unsqueeze(1), self.source[k].expand(len(result), 1))
         return result
 
     def interval(self, *arguments: Interval) -> Interval:
         """Each write may or may not hit an entry; one at a known place certainly does."""
-        number = torch.arange(len(self.base), device=self.base.device)
-        lower = upper = self.base
-        for k, (first, last) in enumerate(zip(*(end.unbind(1) for end in integers_in(arguments[0])), strict=True)):
-            first, last = first.unsqueeze(1), last.unsqueeze(1)
-            possible, certain = (number >= first) & (number <= last), (number == first) & (number == last)
-            value = self.source[k]
-            lower = torch.where(certain, value, torch.where(possible, lower.minimum(value), lower))
-            upper = torch.where(certain, value, torch.where(possible, upper.maximum(value), upper))
+        first, last = integers_in(arguments[0])
+        lower = upper = self.base.repeat(len(first), 1)
+        known = (first == last) & (first >= 0) & (first < len(self.base))
+        anywhere = ((first <= 0) & (last >= len(self.base) - 1)).all(0)
+        if not bool(known.all()):
+            upper = lower.clone()
+        for k in range(len(self.source)):
+            value, hit = self.source[k].expand(len(lower), 1), known[:, k : k + 1]
+            if bool(hit.all()):
+                for end in (lower,) if lower is upper else (lower, upper):
+                    end.scatter_(1, first[:, k : k + 1].long(), value)
+            elif bool(anywhere[k]):
+                lower, upper = lower.minimum(value), upper.maximum(value)
+            else:
+                possible = self.reach(first[:, k], last[:, k])
+                certain = possible & hit
+                lower = torch.where(certain, value, torch.where(possible, lower.minimum(value), lower))
+                upper = torch.where(certain, value, torch.where(possible, upper.maximum(value), upper))
         return Interval(lower, upper)
+
+    def reach(self, first: Tensor, last: Tensor) -> Tensor:
+        """(batch, n): the entries from the first to the last place (batch,)."""
+        number = torch.arange(len(self.base), device=self.base.device)
+        return (number >= first.unsqueeze(1)) & (number <= last.unsqueeze(1))

@@ -31,6 +31,10 @@ class Maximum(Operator):
     def exact_image(self) -> bool:
         return True
 
+    @property
+    def rounded_terms(self) -> int:
+        return 0
+
     def needed(self, wanted: Tensor, interval: Interval) -> Tensor:
         return wanted.unsqueeze(-1) & (interval.upper >= interval.lower.amax(-1, keepdim=True))
 

@@ -24,6 +24,10 @@ class Multiply(Operator):
     def bounded(self) -> bool:
         return True
 
+    @property
+    def rounded_terms(self) -> int:
+        return 1
+
     def forward(self, *arguments: Tensor) -> Tensor:
         return arguments[0] * arguments[1]
 

@@ -20,6 +20,10 @@ class Move(Linear):
     def exact_image(self) -> bool:
         return True
 
+    @property
+    def rounded_terms(self) -> int:
+        return 0
+
     def needed(self, wanted: Tensor, interval: Interval) -> Tensor:
         return self.transpose(wanted.unsqueeze(1).to(interval.lower.dtype))[0].squeeze(1) != 0
 

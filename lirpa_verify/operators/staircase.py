@@ -24,6 +24,10 @@ class Staircase(Univariate):
 
     kind: Literal["floor", "round", "ceil"]
 
+    @property
+    def rounded_terms(self) -> int:
+        return 0
+
     def forward(self, *arguments: Tensor) -> Tensor:
         return FUNCTIONS[self.kind](arguments[0])
 

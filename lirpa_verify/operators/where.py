@@ -20,6 +20,10 @@ class Where(Operator):
     def bounded(self) -> bool:
         return True
 
+    @property
+    def rounded_terms(self) -> int:
+        return 0
+
     def forward(self, *arguments: Tensor) -> Tensor:
         condition, a, b = arguments
         return torch.where(condition != 0, a, b)

@@ -6,7 +6,7 @@ Rows often repeat up to their right-hand side, so coefficients are stored once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -64,6 +64,7 @@ class Problem:
     specification: Specification
     varying: Tensor  # (varying inputs,) their places in the full input
     values: Tensor  # (inputs,) the full input, right where an input is fixed
+    mentioned: Tensor | None = None  # (outputs,) the numbers of the outputs that the specification is about; else all
 
     def full(self, x: Tensor) -> Tensor:
         """Full inputs from the varying ones: (points, inputs)."""
@@ -71,9 +72,16 @@ class Problem:
         whole[:, self.varying.to(x.device)] = x
         return whole
 
+    def of_mentioned_outputs(self) -> tuple[Problem, Tensor]:
+        """The problem over the outputs that some row mentions (one, if none does), and their numbers."""
+        used = (self.specification.output != 0).any(0)
+        mentioned = used.nonzero().flatten() if bool(used.any()) else torch.zeros(1, dtype=torch.int64)
+        specification = replace(self.specification, output=self.specification.output[:, mentioned])
+        return replace(self, specification=specification, mentioned=mentioned), mentioned
+
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Problem:
         box = Interval(self.box.lower.to(device, dtype), self.box.upper.to(device, dtype))
-        return Problem(box, self.specification.to(dtype, device), self.varying, self.values)
+        return replace(self, box=box, specification=self.specification.to(dtype, device))
 
 
 def enclosing_box(prop: Property, dtype: torch.dtype) -> Interval:

@@ -20,14 +20,17 @@ from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import milp
+from lirpa_verify.search.bound_boxes import bound_rows, still_open
 from lirpa_verify.search.cubes import Cube, Cubes
 from lirpa_verify.search.domains import Domains
+from lirpa_verify.search.input_split import initial_boxes
 from lirpa_verify.search.milp_beside import Beside, Interlude, Solver, running
 from lirpa_verify.search.roots import ROOT_STEPS, Task, make_roots, root_domains
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Progress, Result, Witness
 
-BOUNDS_SHARE = 0.25  # of the time left that each stage of bounding the whole box may take
+FIRST_SHARE = 0.6  # of the time left for the first bounds of the whole box, without which nothing else succeeds
+BOUNDS_SHARE = 0.25  # of the time left that improving them may take
 LEAST_STEPS = 3  # fewer gradient steps on intermediate bounds are not worth their first pass
 QUICK_STEPS = 20  # of alpha-CROWN before intermediate bounds are optimised too
 MILP_BINARIES = 600  # undecided ReLUs up to which a mixed-integer program is tried
@@ -48,8 +51,11 @@ def split_activations(
         report(Progress("bounds"))
         started = time.monotonic()
         with torch.no_grad():
-            values = bound_nodes(graph, box, until=deadline.within(BOUNDS_SHARE * deadline.remaining()))
+            values = bound_nodes(graph, box, until=deadline.within(FIRST_SHARE * deadline.remaining()))
+            disjuncts = disjuncts[open_rows(graph, problem, b, disjuncts, values)]
         seconds = time.monotonic() - started
+        if len(disjuncts) == 0:
+            continue
         task = Task.of(graph, problem, b, disjuncts, values)
         domains = alpha_crown(task, deadline, report, QUICK_STEPS)
         if len(domains.open_index) == 0:
@@ -72,6 +78,12 @@ def split_activations(
         if result.verdict != "unsat":
             return result
     return Result("unsat", reason="activation split")
+
+
+def open_rows(graph: Graph, problem: Problem, b: int, disjuncts: Tensor, values: list[Interval]) -> Tensor:
+    """(disjuncts,) bool: of which no row alone is proved impossible by these bounds of the nodes."""
+    box = initial_boxes(problem)[slice(b, b + 1)]
+    return still_open(box, bound_rows(graph, problem.specification, box, values, disjuncts))[0]
 
 
 def alpha_crown(task: Task, deadline: Deadline, report: Callable[[Progress], None], steps: int = ROOT_STEPS) -> Domains:
