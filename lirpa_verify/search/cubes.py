@@ -23,7 +23,7 @@ from torch import Tensor
 from lirpa_verify.bounds.alpha_crown import Splits
 from lirpa_verify.bounds.collapse import collapse
 from lirpa_verify.bounds.intermediate import bound_nodes
-from lirpa_verify.bounds.optimised_nodes import Effort, optimise_nodes
+from lirpa_verify.bounds.optimised_nodes import STEP_PASSES, Effort, optimise_nodes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
@@ -49,11 +49,16 @@ class Cube:
     task: Task  # its network is collapsed where that is possible
     disjuncts: Tensor  # of the problem, one per root of the task
     domains: Domains
-    seconds: float  # that bounding it took
+    seconds: float  # that bounding it took, or would take one of its halves
 
     @property
     def margin(self) -> float:
         return float(self.domains.margin.min())
+
+
+def passes_per_half() -> int:
+    """Passes over all nodes that a half of a cube takes: bounding candidates, then optimising the one chosen."""
+    return CANDIDATES + STEP_PASSES * STEPS
 
 
 def divisible(cube: Cube) -> bool:
