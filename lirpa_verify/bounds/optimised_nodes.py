@@ -115,7 +115,7 @@ def optimise_node(
 
 
 def sampled(index: Tensor, chunk: int) -> list[Tensor]:
-    """Parts of at most `chunk` entries; of many entries a few from all over come first, and tell what is to be gained."""
+    """Parts of at most `chunk` entries; a few of many come first and tell what is to be gained."""
     if len(index) <= 4 * SAMPLE:
         return list(index.split(chunk))
     early = torch.zeros_like(index, dtype=torch.bool)
@@ -147,7 +147,7 @@ def signs_suffice(graph: Graph, i: int) -> bool:
 def wanted_beyond(graph: Graph, i: int) -> bool:
     """Whether bounds of node i are wanted that are read off the node below it."""
     return graph.nodes[i].operator.exact_image and any(
-        graph.nodes[u].operator.bounded or wanted_beyond(graph, u) for u in graph.users[i]
+        not graph.nodes[u].operator.settled or wanted_beyond(graph, u) for u in graph.users[i]
     )
 
 

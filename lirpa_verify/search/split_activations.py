@@ -22,6 +22,7 @@ from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import milp
 from lirpa_verify.search.cubes import Cube, Cubes, passes_per_half
 from lirpa_verify.search.domains import Domains
+from lirpa_verify.search.enclosed_root import enclosed
 from lirpa_verify.search.milp_beside import Beside, Interlude, Solver, running
 from lirpa_verify.search.roots import ROOT_STEPS, Task, make_roots, root_domains, rooted
 from lirpa_verify.search.specification import Problem
@@ -59,10 +60,9 @@ def split_activations(
         started = time.monotonic()
         before = values
         task, values, seconds = refined(task, values, problem, b, disjuncts, seconds, deadline)
-        if values is before:  # nothing but the open disjuncts is new, and these are bounded
-            domains = rooted(domains[domains.open_index])
-        else:
-            domains = alpha_crown(task, deadline, report)
+        # Where nothing but the choice of disjuncts is new, these are bounded.
+        same = values is before
+        domains = rooted(domains[domains.open_index]) if same else alpha_crown(task, deadline, report)
         open_ = domains.open_index
         if len(open_) == 0:
             continue
@@ -73,10 +73,17 @@ def split_activations(
             with running(Solver.started(graph, values, roots, open_.tolist(), deadline)) as solver:
                 result = replace(cubes, interlude=Beside(interlude, solver, confirm)).solve(root)
         else:
-            result = cubes.solve(root)
+            result = solve(cubes, root, deadline)
         if result.verdict != "unsat":
             return result
     return Result("unsat", reason="activation split")
+
+
+def solve(cubes: Cubes, root: Cube, deadline: Deadline) -> Result:
+    """Searches the enclosed network where that loses little; where its splits do not suffice, the network itself."""
+    small = enclosed(root.task, root.disjuncts, root.domains, deadline)
+    result = Result("unknown") if small is None else cubes.solve(small)
+    return cubes.solve(root) if result.verdict == "unknown" else result
 
 
 def alpha_crown(task: Task, deadline: Deadline, report: Callable[[Progress], None], steps: int = ROOT_STEPS) -> Domains:
