@@ -10,9 +10,10 @@ from torch import Tensor
 from lirpa_verify.bounds.crown import backward
 from lirpa_verify.bounds.enclose import enclose
 from lirpa_verify.bounds.intermediate import bound_nodes
+from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.optimised_nodes import Effort, optimise_nodes
 from lirpa_verify.deadline import Deadline
-from lirpa_verify.graph.graph import Graph
+from lirpa_verify.graph.graph import Graph, Node
 from lirpa_verify.operators.base import Interval, LinearForms
 from lirpa_verify.operators.enclosure import Enclosure
 from lirpa_verify.search import enclosed_root
@@ -160,3 +161,12 @@ def test_bounds_in_parts_hold() -> None:
     least = (graph.forward(points[inside]) @ rows[0].mT).amin(0)
     assert int(inside.sum()) > 10
     assert bool((bound <= least + 1e-12).all())
+
+
+def test_rounding_of_terms_that_cancel_is_counted_in_intervals() -> None:
+    weight = torch.tensor([[1e8], [-1e8]], dtype=torch.float64)
+    zero = torch.zeros(1, dtype=torch.float64)
+    node = Node(Enclosure(weight, zero, weight, zero, (2,)), (0,), (1,), "difference")
+    point = torch.full((1, 2), 0.1, dtype=torch.float64)
+    low, high = interval_step(node, [Interval(point, point)])
+    assert float(low) < -1e7 * 1e-15 and float(high) > 1e7 * 1e-15

@@ -11,6 +11,7 @@ from lirpa_verify.bounds.rounding import intersect, widened
 from lirpa_verify.bounds.sizes import rounds
 from lirpa_verify.graph.graph import Graph, Node
 from lirpa_verify.operators.base import Interval, Linear
+from lirpa_verify.operators.enclosure import Enclosure
 
 
 def interval_step(node: Node, values: list[Interval]) -> Interval:
@@ -22,7 +23,7 @@ def interval_step(node: Node, values: list[Interval]) -> Interval:
     arguments = [values[a] for a in node.arguments]
     if not rounds(node):
         lower, upper = node.operator.interval(*arguments)
-    elif isinstance(node.operator, Linear):
+    elif isinstance(node.operator, Linear | Enclosure):
         lower, upper = widened(node.operator.interval(*(widened(a) for a in arguments)))
     else:
         lower, upper = widened(node.operator.interval(*arguments))
