@@ -83,6 +83,25 @@ class Product(Dense):
         return (left * right) @ self.weights[1] + self.biases[1]
 
 
+class Attention(nn.Module):
+    """Two blocks of attention between three tokens of two entries, each followed by an activation."""
+
+    def __init__(self, g: torch.Generator, activation: str) -> None:
+        super().__init__()
+        self.weights = [normal(g, 2, n, scale=0.7) for n in (2, 2, 2, 5, 2, 2, 2, 5)]
+        self.back = [normal(g, 5, 2, scale=0.5) for _ in range(2)]
+        self.last = normal(g, 6, 3, scale=0.7)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.reshape(3, 2)
+        for k, back in enumerate(self.back):
+            q, key, v, up = self.weights[4 * k : 4 * k + 4]
+            x = x + torch.softmax((x @ q) @ (x @ key).mT, -1) @ (x @ v)
+            x = x + self.activation(x @ up) @ back
+        return x.reshape(1, 6) @ self.last
+
+
 class Convolutional(nn.Module):
     """Two convolutions (the second with stride), a pooling and a matrix product on a (1, 1, 4, 4) image."""
 
@@ -112,6 +131,8 @@ def network(kind: str, activation: str, seed: int) -> tuple[Callable[[Tensor], T
     g = generator(seed)
     if kind == "conv":
         return Convolutional(g, 3, activation), (1, 1, 4, 4)
+    if kind == "attention":
+        return Attention(g, activation), (1, 6)
     if kind == "residual":
         return Residual(g, (3, 6, 6, 6, 2), activation), (1, 3)
     if kind == "concat":

@@ -6,13 +6,14 @@ import pytest
 import torch
 from random_networks import generator, graph_of, make_property, network, normal, problem_of
 
-from lirpa_verify.bounds.alpha_crown import NONE
+from lirpa_verify.bounds.collapse import collapse
 from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.deadline import Deadline
+from lirpa_verify.graph.graph import Graph
 from lirpa_verify.search import cubes
 from lirpa_verify.search.activation_split import ActivationSplit, Outlook
-from lirpa_verify.search.cubes import Cubes, Half, bound_cube, halved
-from lirpa_verify.search.roots import Task
+from lirpa_verify.search.cubes import Cube, Cubes, halved
+from lirpa_verify.search.roots import Task, root_domains
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Result
 
@@ -31,13 +32,18 @@ def setting(kind: str, activation: str, seed: int, below: float) -> Problem:
     return problem_of(make_property(graph.n_inputs, graph.n_outputs, [box], [(0, [({graph.n_inputs: 1.0}, limit)])]))
 
 
+def root_of(graph: Graph, problem: Problem) -> Cube:
+    small = collapse(graph, bound_nodes(graph, problem.box))
+    assert small is not None
+    task = Task.of(small.graph, problem, 0, torch.tensor([0]), small.values)
+    return Cube(task, torch.tensor([0]), root_domains(task, LATER, 20), 0.01)
+
+
 def solved(kind: str, activation: str, seed: int, below: float) -> Result:
     graph = graph_of(*network(kind, activation, seed))
     problem = setting(kind, activation, seed, below)
-    values = bound_nodes(graph, problem.box)
-    root = bound_cube(graph, Half(values, NONE), problem, 0, torch.tensor([0]), 0, LATER)
     search = Cubes(problem, 0, Deadline.after(60), lambda points: None, lambda progress: None, lambda: None)
-    return search.solve(root)
+    return search.solve(root_of(graph, problem))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +68,7 @@ def test_a_search_that_gains_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch
 def test_what_is_possible_is_never_proved(kind: str) -> None:
     graph = graph_of(*network(kind, "relu", 62))
     problem = setting(kind, "relu", 62, -0.02)
-    root = bound_cube(graph, Half(bound_nodes(graph, problem.box), NONE), problem, 0, torch.tensor([0]), 0, LATER)
+    root = root_of(graph, problem)
     found = Cubes(problem, 0, Deadline.after(10), lambda points: None, lambda progress: None, lambda: None).solve(root)
     assert found.verdict != "unsat"
 

@@ -11,6 +11,7 @@ from lirpa_verify.bounds.rounding import intersect, widened
 from lirpa_verify.bounds.sizes import rounds
 from lirpa_verify.graph.graph import Graph, Node
 from lirpa_verify.operators.base import Interval, Linear
+from lirpa_verify.operators.enclosure import Enclosure
 
 
 def interval_step(node: Node, values: list[Interval]) -> Interval:
@@ -23,7 +24,7 @@ def interval_step(node: Node, values: list[Interval]) -> Interval:
     terms = node.operator.rounded_terms
     if terms == 0 or not rounds(node):
         lower, upper = node.operator.interval(*arguments)
-    elif isinstance(node.operator, Linear):
+    elif isinstance(node.operator, Linear | Enclosure):
         lower, upper = widened(node.operator.interval(*(widened(a, terms) for a in arguments)), terms)
     else:
         lower, upper = widened(node.operator.interval(*arguments), terms)

@@ -34,6 +34,8 @@ from lirpa_verify.operators.base import Interval, flat
 from lirpa_verify.operators.rearrange import Move
 
 CHUNK_BYTES = 2**28  # of slopes, their gradients and what autograd keeps
+STEP_PASSES = 4  # what a step with gradients costs, in passes without
+SAMPLE, LEAST_GAIN = 32, 0.01  # entries that are optimised first, and the share of their widths that has to go
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,11 @@ def optimise_node(
     known_sizes = sizes(graph, [*below, value])
     exact = Target({}, box.lower.new_zeros(1, 0), box, dict(enumerate(below)), splits, known_sizes)
     rounded = {a: single(interval) for a, interval in exact.intervals.items()}
-    for part in index.split(chunk):
-        if effort.deadline.passed():
+    first = index[:0]
+    for number, part in enumerate(sampled(index, chunk)):
+        if effort.deadline.passed() or (number == 1 and gain(value, Interval(lower, upper), first) < LEAST_GAIN):
             break
+        first = part
         rows = with_negated(one_hot_rows(part, shape, box.lower))
         rhs = rows.new_zeros(1, rows.shape[1])
         estimate = Target({i: rows.float()}, rhs.float(), rounded[0], rounded, splits.map(Tensor.float), None)
@@ -108,6 +112,24 @@ def optimise_node(
         lower[:, part] = torch.fmax(lower[:, part], found.lower)
         upper[:, part] = torch.fmin(upper[:, part], found.upper)
     return Interval(lower.reshape(-1, *shape), upper.reshape(-1, *shape))
+
+
+def sampled(index: Tensor, chunk: int) -> list[Tensor]:
+    """Parts of at most `chunk` entries; a few of many come first and tell what is to be gained."""
+    if len(index) <= 4 * SAMPLE:
+        return list(index.split(chunk))
+    early = torch.zeros_like(index, dtype=torch.bool)
+    early[:: -(-len(index) // SAMPLE)] = True
+    return [*index[early].split(chunk), *index[~early].split(chunk)]
+
+
+def gain(before: Interval, after: Interval, entries: Tensor) -> float:
+    """The share of the widths of some undecided entries that is gone, or no longer matters as the sign is known."""
+    old, new = (Interval(v.lower.flatten(1)[:, entries], v.upper.flatten(1)[:, entries]) for v in (before, after))
+    known = (new.lower >= 0) | (new.upper <= 0)
+    crossing = (old.lower < 0) & (old.upper > 0)
+    left = torch.where(crossing & known, 0, new.upper - new.lower).sum()
+    return 1 - float(left / (old.upper - old.lower).sum().clamp(min=1e-30))
 
 
 def signs_suffice(graph: Graph, i: int) -> bool:
@@ -125,11 +147,11 @@ def signs_suffice(graph: Graph, i: int) -> bool:
 def wanted_beyond(graph: Graph, i: int) -> bool:
     """Whether bounds of node i are wanted that are read off the node below it."""
     return graph.nodes[i].operator.exact_image and any(
-        graph.nodes[u].operator.bounded or wanted_beyond(graph, u) for u in graph.users[i]
+        not graph.nodes[u].operator.settled or wanted_beyond(graph, u) for u in graph.users[i]
     )
 
 
 def timed_effort(seconds_per_pass: float, budget: float, deadline: Deadline, most: int = 30) -> Effort:
-    """Steps that fit a budget, a step with gradients costing about four passes."""
-    steps = int(budget / (4 * max(seconds_per_pass, 1e-4)))
+    """Steps that fit a budget."""
+    steps = int(budget / (STEP_PASSES * max(seconds_per_pass, 1e-4)))
     return Effort(max(0, min(most, steps)), deadline.within(budget))

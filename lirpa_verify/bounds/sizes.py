@@ -15,6 +15,7 @@ from torch import Tensor
 from lirpa_verify.graph.graph import Graph, Node
 from lirpa_verify.operators.base import Interval, Linear, flat
 from lirpa_verify.operators.constant import Constant
+from lirpa_verify.operators.enclosure import Enclosure
 from lirpa_verify.operators.rearrange import Concat, Gather, Permute, Reshape
 from lirpa_verify.operators.relu import ReLU
 
@@ -33,7 +34,7 @@ def sizes(graph: Graph, values: Sequence[Interval]) -> dict[int, Tensor]:
     for i, node in enumerate(graph.nodes[1 : len(values)], start=1):
         if not rounds(node):
             continue
-        if isinstance(node.operator, Linear):
+        if isinstance(node.operator, Linear | Enclosure):
             found[i] = node.operator.term_sizes(*(magnitude(values[a]) for a in node.arguments))
         else:
             found[i] = magnitude(values[i])

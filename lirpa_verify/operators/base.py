@@ -116,6 +116,11 @@ class Operator:
         """Whether linear bounds of the result never depend on the arguments: they are no tighter than its interval."""
         return False
 
+    @property
+    def settled(self) -> bool:
+        """Whether the rules for linear bounds are the same whatever the intervals of the arguments are."""
+        return not self.bounded
+
     def needed(self, wanted: Tensor, interval: Interval) -> Tensor:
         """Entries of the argument that some `wanted` entries of the result depend on; both (batch, *node) masks."""
         return wanted
@@ -155,6 +160,10 @@ class Operator:
         None for operators that are not element-wise functions of one argument: those are not split.
         """
         return None
+
+    def costly_gaps(self, interval: Interval, slopes: Slopes | None) -> tuple[Tensor, Tensor] | None:
+        """Distances, as those of `gaps`, that a bound with optimised slopes may pay for."""
+        return self.gaps(interval, slopes)
 
     def split_point(self, interval: Interval) -> Tensor:
         """Where to cut the argument's interval in two, ``(batch, *argument)``."""

@@ -97,6 +97,13 @@ class ReLU(Operator):
         above, below = (1 - lower) * interval.upper.unsqueeze(1), (self.leak - lower) * interval.lower.unsqueeze(1)
         return torch.where(crossing, torch.maximum(above, below), 0), self.chord(interval)[1].unsqueeze(1)
 
+    def costly_gaps(self, interval: Interval, slopes: Slopes | None) -> tuple[Tensor, Tensor]:
+        """The lower line is 0 at the argument 0, and slopes turn until the bound lies where it is nearer."""
+        lower = self.lower_slope(interval, slopes)
+        crossing = ((interval.lower < 0) & (interval.upper > 0)).unsqueeze(1)
+        above, below = (1 - lower) * interval.upper.unsqueeze(1), (self.leak - lower) * interval.lower.unsqueeze(1)
+        return torch.where(crossing, torch.minimum(above, below), 0), self.chord(interval)[1].unsqueeze(1)
+
     def split_point(self, interval: Interval) -> Tensor:
         return torch.zeros_like(interval.lower)
 

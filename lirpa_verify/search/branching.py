@@ -1,6 +1,6 @@
 """Which neuron to split: where the relaxation costs the bound most, checked by bounding both halves.
 
-The score of a neuron is its coefficient in the bound times the largest gap of the line that the
+The score of a neuron is its coefficient in the bound times the gap of the line that the
 coefficient's sign selects: what could be gained if its relaxation were exact (in the spirit of
 BaBSR, arXiv:1909.06588, for any element-wise function). The best few are then tried by bounding
 both children without optimisation (filtered smart branching, arXiv:2104.06718).
@@ -70,7 +70,7 @@ def scores(
         total = torch.zeros(batch, size, dtype=intervals[z].lower.dtype, device=intervals[z].lower.device)
         for user in graph.users[z]:
             rows = coefficients.get(user)
-            gaps = graph.nodes[user].operator.gaps(intervals[z], slopes.get(user)) if rows is not None else None
+            gaps = graph.nodes[user].operator.costly_gaps(intervals[z], slopes.get(user)) if rows is not None else None
             if rows is None or gaps is None:
                 continue
             cost = rows.clamp(min=0) * gaps[0] - rows.clamp(max=0) * gaps[1]

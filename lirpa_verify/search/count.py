@@ -155,7 +155,8 @@ def point_boxes(grid: Grid, values: Tensor, b: int) -> Boxes:
     """Combinations of box b as boxes without extent."""
     alive = (grid.problem.specification.rows[b, :, 0] >= 0).expand(len(values), -1)
     origin = torch.full((len(values),), b, device=values.device)
-    return Boxes(values, values, origin, alive, torch.full_like(values[:, 0], -torch.inf))
+    margin = torch.full_like(values[:, 0], -torch.inf)
+    return Boxes(values, values, origin, alive, margin, torch.zeros_like(values), torch.zeros_like(origin))
 
 
 def excluded(grid: Grid, values: Tensor, b: int, evaluate: Evaluate) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -23,9 +23,9 @@ from torch import Tensor
 from lirpa_verify.bounds.alpha_crown import Splits
 from lirpa_verify.bounds.collapse import collapse
 from lirpa_verify.bounds.intermediate import bound_nodes
-from lirpa_verify.bounds.optimised_nodes import Effort, optimise_nodes
+from lirpa_verify.bounds.optimised_nodes import STEP_PASSES, Effort, optimise_nodes
+from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
-from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search.activation_split import HOPELESS, ActivationSplit
 from lirpa_verify.search.branching import splitter
@@ -49,11 +49,16 @@ class Cube:
     task: Task  # its network is collapsed where that is possible
     disjuncts: Tensor  # of the problem, one per root of the task
     domains: Domains
-    seconds: float  # that bounding it took
+    seconds: float  # that bounding it took, or would take one of its halves
 
     @property
     def margin(self) -> float:
         return float(self.domains.margin.min())
+
+
+def passes_per_half() -> int:
+    """Passes over all nodes that a half of a cube takes: bounding candidates, then optimising the one chosen."""
+    return CANDIDATES + STEP_PASSES * STEPS
 
 
 def divisible(cube: Cube) -> bool:
@@ -143,11 +148,25 @@ class Cubes:
         bounded = []
         task = cube.task
         for half in self.cut(task):
-            child = bound_cube(task.graph, half, self.problem, self.box, cube.disjuncts, STEPS, self.deadline)
+            child = self.bound_cube(cube, half)
             self.gains.append(max(0.0, min(0.0, child.margin) - cube.margin))
             if len(child.domains.open_index):
                 bounded.append(child)
         return sorted(bounded, key=lambda c: c.margin)  # the nearest to a proof is taken first
+
+    def bound_cube(self, cube: Cube, half: Half) -> Cube:
+        """Optimises the bounds of all nodes, collapses what they decide and bounds what is to be proved."""
+        started = time.monotonic()
+        graph, cuts, effort = cube.task.graph, half.cuts, Effort(STEPS, self.deadline)
+        values = optimise_nodes(graph, half.values[0], half.values, effort, cuts)
+        small = collapse(graph, values, {z: sign != 0 for z, sign in cuts.sign.items()})
+        if small is None:
+            task = replace(cube.task, nodes=tuple(values), sizes=sizes(graph, values), cuts=cuts)
+        else:
+            cuts = small.carried(cuts)
+            task = Task.of(small.graph, self.problem, self.box, cube.disjuncts, small.values, cuts)
+        domains = root_domains(task, self.deadline, GOAL_STEPS)
+        return Cube(task, cube.disjuncts, domains, max(1e-3, time.monotonic() - started))
 
     @torch.no_grad()
     def cut(self, task: Task) -> tuple[Half, Half]:
@@ -194,24 +213,3 @@ def looseness(task: Task, values: list[Interval]) -> float:
         before, after = (entry_gaps(task.graph, user, v) for v in (task.nodes[z], values[z]))
         total += float(after[1].sum() / before[1].sum().clamp(min=1e-12))
     return total
-
-
-def bound_cube(
-    graph: Graph,
-    half: Half,
-    problem: Problem,
-    box: int,
-    disjuncts: Tensor,
-    steps: int,
-    deadline: Deadline,
-) -> Cube:
-    """Optimises the bounds of all nodes, collapses what they decide and bounds what is to be proved."""
-    started = time.monotonic()
-    cuts = half.cuts
-    values = optimise_nodes(graph, half.values[0], half.values, Effort(steps, deadline), cuts)
-    small = collapse(graph, values, {z: sign != 0 for z, sign in cuts.sign.items()})
-    if small is not None:
-        graph, values, cuts = small.graph, small.values, small.carried(cuts)
-    task = Task.of(graph, problem, box, disjuncts, values, cuts)
-    domains = root_domains(task, deadline, GOAL_STEPS)
-    return Cube(task, disjuncts, domains, max(1e-3, time.monotonic() - started))

@@ -14,7 +14,7 @@ from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.roots import Task
 from lirpa_verify.search.split_domains import split
 
-CANDIDATES = 4  # entries per domain that are tried
+CANDIDATES = 8  # entries per domain that are tried
 
 
 @torch.no_grad()

@@ -121,5 +121,10 @@ def root_domains(task: Task, deadline: Deadline, steps: int = ROOT_STEPS) -> Dom
     return domains.updated({**parameter_fields(parameters), ("margin", 0): best.margin[:, 0]})
 
 
+def rooted(domains: Domains) -> Domains:
+    """Bounded root domains of a task that has just these roots, in this order."""
+    return domains.updated({("root", 0): torch.arange(len(domains), device=domains.root.device)})
+
+
 def unproved(margin: Tensor) -> bool:
     return bool((margin <= 0).any())

@@ -21,17 +21,19 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import milp
 from lirpa_verify.search.bound_boxes import bound_rows, still_open
-from lirpa_verify.search.cubes import Cube, Cubes
+from lirpa_verify.search.cubes import Cube, Cubes, passes_per_half
 from lirpa_verify.search.domains import Domains
+from lirpa_verify.search.enclosed_root import enclosed
 from lirpa_verify.search.input_split import initial_boxes
 from lirpa_verify.search.milp_beside import Beside, Interlude, Solver, running
-from lirpa_verify.search.roots import ROOT_STEPS, Task, make_roots, root_domains
+from lirpa_verify.search.roots import ROOT_STEPS, Task, make_roots, root_domains, rooted
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Progress, Result, Witness
 
 FIRST_SHARE = 0.6  # of the time left for the first bounds of the whole box, without which nothing else succeeds
 BOUNDS_SHARE = 0.25  # of the time left that improving them may take
 LEAST_STEPS = 3  # fewer gradient steps on intermediate bounds are not worth their first pass
+FEW_STEPS = 6  # gradient steps on intermediate bounds of networks that are not collapsed: 0.95 of what 15 gain
 QUICK_STEPS = 20  # of alpha-CROWN before intermediate bounds are optimised too
 MILP_BINARIES = 600  # undecided ReLUs up to which a mixed-integer program is tried
 
@@ -62,19 +64,22 @@ def split_activations(
             continue
         disjuncts = disjuncts[domains.open_index]
         started = time.monotonic()
-        task, values = refined(task, values, problem, b, disjuncts, seconds, deadline)
-        domains = alpha_crown(task, deadline, report)
+        before = values
+        task, values, seconds = refined(task, values, problem, b, disjuncts, seconds, deadline)
+        # Where nothing but the choice of disjuncts is new, these are bounded.
+        same = values is before
+        domains = rooted(domains[domains.open_index]) if same else alpha_crown(task, deadline, report)
         open_ = domains.open_index
         if len(open_) == 0:
             continue
         cubes = Cubes(problem, b, deadline, confirm, report, interlude)
-        root = Cube(task, disjuncts, domains, time.monotonic() - started)
+        root = Cube(task, disjuncts, domains, max(time.monotonic() - started, passes_per_half() * seconds))
         if milp.encodable(graph) and milp.binaries(graph, values) <= MILP_BINARIES:
             roots = make_roots(graph, problem, b, disjuncts)
             with running(Solver.started(graph, values, roots, open_.tolist(), deadline)) as solver:
                 result = replace(cubes, interlude=Beside(interlude, solver, confirm)).solve(root)
         else:
-            result = cubes.solve(root)
+            result = solve(cubes, root, deadline)
         if result.verdict != "unsat":
             return result
     return Result("unsat", reason="activation split")
@@ -84,6 +89,13 @@ def open_rows(graph: Graph, problem: Problem, b: int, disjuncts: Tensor, values:
     """(disjuncts,) bool: of which no row alone is proved impossible by these bounds of the nodes."""
     box = initial_boxes(problem)[slice(b, b + 1)]
     return still_open(box, bound_rows(graph, problem.specification, box, values, disjuncts))[0]
+
+
+def solve(cubes: Cubes, root: Cube, deadline: Deadline) -> Result:
+    """Searches the enclosed network where that loses little; where its splits do not suffice, the network itself."""
+    small = enclosed(root.task, root.disjuncts, root.domains, deadline)
+    result = Result("unknown") if small is None else cubes.solve(small)
+    return cubes.solve(root) if result.verdict == "unknown" else result
 
 
 def alpha_crown(task: Task, deadline: Deadline, report: Callable[[Progress], None], steps: int = ROOT_STEPS) -> Domains:
@@ -100,23 +112,27 @@ def refined(
     disjuncts: Tensor,
     seconds: float,
     deadline: Deadline,
-) -> tuple[Task, list[Interval]]:
-    """The network collapsed to what is undecided, with optimised bounds, and these as bounds of the network."""
+) -> tuple[Task, list[Interval], float]:
+    """The network collapsed to what is undecided, with optimised bounds, and these as bounds of the network.
+
+    The last result is the seconds that a pass over it takes, as `seconds` for the network itself.
+    """
     graph = task.graph
     small = collapse(graph, values)
     if small is None:
-        effort = timed_effort(seconds, BOUNDS_SHARE * deadline.remaining(), deadline)
+        effort = timed_effort(seconds, BOUNDS_SHARE * deadline.remaining(), deadline, FEW_STEPS)
         if effort.steps >= LEAST_STEPS:
             values = optimise_nodes(graph, values[0], values, effort)
-        return Task.of(graph, problem, b, disjuncts, values), values
+        return Task.of(graph, problem, b, disjuncts, values), values, seconds
     started = time.monotonic()
     with torch.no_grad():
         known = dict(enumerate(small.values))
         del known[0]
         tighter = bound_nodes(small.graph, values[0], known=known)
-    effort = timed_effort(time.monotonic() - started, BOUNDS_SHARE * deadline.remaining(), deadline)
+    seconds = time.monotonic() - started
+    effort = timed_effort(seconds, BOUNDS_SHARE * deadline.remaining(), deadline)
     if effort.steps >= LEAST_STEPS:
         tighter = optimise_nodes(small.graph, values[0], tighter, effort)
     smaller = collapse(small.graph, tighter)
     assert smaller is not None  # a part of one that was not too large
-    return Task.of(smaller.graph, problem, b, disjuncts, smaller.values), small.restore(values, tighter)
+    return Task.of(smaller.graph, problem, b, disjuncts, smaller.values), small.restore(values, tighter), seconds
