@@ -22,10 +22,10 @@ class BatchSize:
     rates: dict[int, float] = field(default_factory=dict)  # boxes per second of processor time, by size
 
     @staticmethod
-    def of(graph: Graph) -> BatchSize:
-        """At most what has linear forms at the widest node that fit in `BATCH_BYTES`; more is no faster."""
+    def of(graph: Graph, varying: int) -> BatchSize:
+        """At most what has linear forms of the `varying` inputs at the widest node that fit in `BATCH_BYTES`."""
         widest = max(node.size for node in graph.nodes)
-        limit = max(1, BATCH_BYTES // (16 * widest * (graph.n_inputs + 1)))
+        limit = max(1, BATCH_BYTES // (16 * widest * (varying + 1)))
         return BatchSize(min(FIRST_BATCH, limit), limit)
 
     def learn(self, boxes: int, seconds: float) -> None:

@@ -27,10 +27,11 @@ from lirpa_verify.search.parallel import Workers
 from lirpa_verify.search.specification import Problem
 
 METHODS: tuple[Method, ...] = ("forward", "crown")  # the cheap one first
-SAMPLE, FEWEST = 256, 64  # boxes of a trial: fewer would measure what a batch costs, not a box
+SAMPLE, FEWEST = 256, 16  # boxes of a trial: fewer would measure what a batch costs, not a box
 FIRST_TRIAL, REPEAT = 0.2, 4.0  # seconds of bounding before the first trial, and the factor to the next
 OLDEST_GAIN = 4  # halvings that an expected gain is inherited for: it costs more than a bound, and changes slowly
-HANDICAP = 4.0  # cheap bounds alone must be so much better: they also guide the splits worse
+FEWEST_CHOICES = 3  # varying inputs: of two the wrong one is soon followed by the right one
+HANDICAP = 2.5  # cheap bounds alone must be so much better: they also guide the splits worse
 HOPELESS = 100.0  # the logarithm that stands for an error without bound
 TRIAL_SHARE = 0.1  # of the time left is the most that a trial may take
 
@@ -88,8 +89,9 @@ class Effort:
 
     def with_gain(self, boxes: Boxes) -> Boxes:
         """The boxes with what halving each input brings computed anew where that is some halvings old."""
-        stale = (boxes.age >= OLDEST_GAIN).nonzero().flatten()
-        if len(stale) == 0 or int((boxes.upper > boxes.lower).sum(1).amax()) <= 1:  # or nothing to choose
+        choices = (boxes.upper > boxes.lower).sum(1)
+        stale = ((boxes.age >= OLDEST_GAIN) & (choices >= FEWEST_CHOICES)).nonzero().flatten()
+        if len(stale) == 0:
             return boxes
         fresh = torch.cat(self.workers.map(boxes[stale], self.gain_of_part))
         gain, age = boxes.gain.index_copy(0, stale, fresh), boxes.age.index_fill(0, stale, 0)
@@ -139,4 +141,5 @@ class Effort:
         levels = torch.nan_to_num(error.clamp(min=1).log(), nan=HOPELESS, posinf=HOPELESS)
         possible = (allowed > 0) & torch.isfinite(allowed)
         levels = levels.masked_fill(~possible, torch.inf).amin(1)[possible.any(1)]
-        return self.graph.n_inputs / 2 * float(levels.mean()) if len(levels) else math.nan
+        varying = (boxes.upper > boxes.lower).sum(1)[possible.any(1)]
+        return float((varying / 2 * levels).mean()) if len(levels) else math.nan

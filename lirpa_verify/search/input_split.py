@@ -79,7 +79,7 @@ def input_split(
         method: how intermediate nodes are bounded; None to choose by measurement.
         interlude: called once a round; an attack that runs beside the proof.
     """
-    size = BatchSize.of(graph)
+    size = BatchSize.of(graph, int((problem.box.upper > problem.box.lower).sum(1).amax()))
     # One box of a wide graph is work enough for torch's own threads.
     parallel = size.limit >= FEWEST_PARALLEL and problem.box.lower.device.type == "cpu"
     with torch.no_grad(), workers(parallel) as crew:
