@@ -1,8 +1,10 @@
-"""How many boxes a round takes: doubled while that bounds more of them in a second of processor time."""
+"""How many boxes a round takes: of sizes up to what takes too long, the one that bounds most in a second.
+
+Seconds are of processor time, which does not depend on what else the machine does.
+"""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from lirpa_verify.graph.graph import Graph
@@ -35,8 +37,11 @@ class BatchSize:
         rate = boxes / max(seconds, 1e-9)
         known = self.rates.get(self.now, rate)
         self.rates[self.now] = rate = NEWEST * rate + (1 - NEWEST) * known
-        half, double = max(1, self.now // 2), min(self.limit, 2 * self.now)
-        if seconds > LONGEST_ROUND or self.rates.get(half, 0.0) > rate:
-            self.now = half
-        elif 2 * seconds < LONGEST_ROUND and self.rates.get(double, math.inf) > rate:
-            self.now = double
+        double = min(self.limit, 2 * self.now)
+        if seconds > LONGEST_ROUND:
+            self.rates[self.now] = 0.0
+            self.now = max(1, self.now // 2)
+        elif 2 * seconds < LONGEST_ROUND and double not in self.rates:
+            self.now = double  # one that is slower may stand before a faster one
+        else:
+            self.now = max(self.rates, key=self.rates.__getitem__)

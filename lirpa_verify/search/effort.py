@@ -63,11 +63,17 @@ class Effort:
             return Effort(graph, problem, deadline, workers, ("crown",), FIRST_TRIAL)
         return Effort(graph, problem, deadline, workers, (method,))
 
+    def reconsider(self, boxes: Boxes) -> bool:
+        """Tries the methods again where it is time to; whether another choice came out."""
+        if self.spent < self.next_trial or len(boxes) < FEWEST or self.deadline.remaining() <= self.spent / 2:
+            return False
+        before = self.stages
+        self.choose(boxes)
+        self.next_trial = self.spent * REPEAT
+        return self.stages != before
+
     def bound(self, boxes: Boxes) -> tuple[Boxes, RowBounds]:
         """Bounds of the boxes that the earlier stages leave open, which come with them."""
-        if self.spent >= self.next_trial and len(boxes) >= FEWEST and self.deadline.remaining() > self.spent / 2:
-            self.choose(boxes)
-            self.next_trial = self.spent * REPEAT
         started = time.monotonic()
         for stage in self.stages:
             bounds = self.bound_with(boxes, stage)

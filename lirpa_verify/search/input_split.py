@@ -103,6 +103,8 @@ def search(
         if effort.deadline.passed():
             return Result("timeout", reason="time is up", statistics=statistics(stack, tally))
         boxes = stack.pop(size.now)
+        if effort.reconsider(boxes):
+            size.rates.clear()
         started = time.process_time()  # what others on the machine do says nothing about a batch
         left, bounds = effort.bound(boxes)
         witness = look_for_witness(graph, problem, left, bounds, confirm)

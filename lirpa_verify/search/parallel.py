@@ -22,7 +22,9 @@ from lirpa_verify.search.bound_boxes import RowBounds
 from lirpa_verify.search.boxes import Boxes
 
 T = TypeVar("T")
-SMALLEST_PART = 16  # boxes that are worth a part of their own
+SMALLEST_PART = (
+    64  # boxes that are worth a part of their own: threads wait for the interpreter between small operations
+)
 PARTS_PER_THREAD = 2  # boxes differ in what they cost: who is done first takes another part
 
 
