@@ -139,6 +139,8 @@ def divide(b: Builder, call: Call, args: list[Any]) -> Symbol:
 def ratio(b: Builder, x: Symbol, y: Symbol, shape: tuple[int, ...]) -> Symbol:
     """By a root as a product with its reciprocal, which normalisations are known by; else jointly."""
     if b.nodes[y.node].operator != RealPower(0.5):
+        if math.prod(y.shape) < math.prod(shape):  # one reciprocal serves many: it is bounded once, and optimised
+            return product(b, broadcast(b, x, shape), broadcast(b, reciprocal(b, y), shape))
         return nonlinear(b, Divide(), [broadcast(b, x, shape), broadcast(b, y, shape)])
     inverse = reciprocal(b, y)
     return standardised_by(b, x, inverse) or product(b, broadcast(b, x, shape), broadcast(b, inverse, shape))
