@@ -83,6 +83,22 @@ class Product(Dense):
         return (left * right) @ self.weights[1] + self.biases[1]
 
 
+class Gated(Dense):
+    """Values behind activations, multiplied with linear functions of the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.activation(x @ self.weights[0] + self.biases[0])
+        return (hidden @ self.weights[1]) * (x @ self.weights[0].flip(0)) @ self.weights[2]
+
+
+class Shares(Dense):
+    """The share that each hidden value has of the sum of all: what is split is a factor's image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.activation(x @ self.weights[0] + self.biases[0]) + 0.1
+        return (hidden * torch.reciprocal(hidden.square().sum(-1, keepdim=True) + 0.2)) @ self.weights[1]
+
+
 class Attention(nn.Module):
     """Two blocks of attention between three tokens of two entries, each followed by an activation."""
 
@@ -139,6 +155,10 @@ def network(kind: str, activation: str, seed: int) -> tuple[Callable[[Tensor], T
         return Joined(g, (3, 6, 5, 2), activation), (1, 3)
     if kind == "product":
         return Product(g, (4, 6, 3), activation), (1, 4)
+    if kind == "gated":
+        return Gated(g, (4, 6, 6, 3), activation), (1, 4)
+    if kind == "shares":
+        return Shares(g, (3, 5, 3), activation), (1, 3)
     return Dense(g, (4, 8, 8, 3), activation), (1, 4)
 
 

@@ -132,7 +132,7 @@ def verdict_of(kind: str, seed: int, below: float, wait: float) -> str:
     return search.solve(small).verdict
 
 
-@pytest.mark.parametrize("kind", ["attention", "product"])
+@pytest.mark.parametrize("kind", ["attention", "gated"])
 def test_what_points_reach_is_never_proved_impossible(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(enclosed_root, "TOLERATED", 100.0)
     assert verdict_of(kind, 76, -0.02, 1.0) != "unsat"
@@ -140,7 +140,15 @@ def test_what_points_reach_is_never_proved_impossible(kind: str, monkeypatch: py
 
 def test_splits_prove_more_than_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(enclosed_root, "TOLERATED", 100.0)
-    assert verdict_of("product", 77, 0.1, 20.0) == "unsat"
+    assert verdict_of("gated", 81, 0.1, 20.0) == "unsat"
+
+
+@pytest.mark.parametrize(("kind", "splits_narrow_factors"), [("gated", False), ("product", True), ("shares", True)])
+def test_networks_whose_splits_narrow_factors_are_not_enclosed(
+    kind: str, splits_narrow_factors: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enclosed_root, "TOLERATED", 100.0)
+    assert (verdict_of(kind, 81, -0.02, 0.1) == "root") == splits_narrow_factors
 
 
 def test_bounds_in_parts_hold() -> None:

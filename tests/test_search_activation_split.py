@@ -14,7 +14,7 @@ from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.look_ahead import choose
 from lirpa_verify.search.roots import Task, make_roots, root_domains
 from lirpa_verify.search.specification import Problem
-from lirpa_verify.search.split_domains import feasible
+from lirpa_verify.search.split_domains import feasible, images, split
 from lirpa_verify.verdict import Witness
 
 LATER = Deadline.after(1e6)
@@ -25,6 +25,7 @@ KINDS = [
     ("dense", "tanh"),
     ("residual", "sin"),
     ("product", "relu"),
+    ("shares", "relu"),
 ]
 
 
@@ -82,6 +83,28 @@ def test_children_cover_their_parents_and_margins_hold(kind: str, activation: st
         domains = search.bound_children(domains, entry, LATER)[:400]
         if len(domains) == 400:
             break
+
+
+def test_a_split_narrows_what_depends_on_its_entry_alone() -> None:
+    """Both factors of the product are exact images of what can be split; what leads to their sum is not."""
+    graph, problem, _ = setting("shares", "relu", 31)
+    task = Task.of(graph, problem, 0, torch.arange(3), bound_nodes(graph, problem.box))
+    domains = root_domains(task, LATER)[:1]
+    before = domains.intervals()
+    start = dict(zip(task.layout.nodes, task.layout.start, strict=True))
+    [hidden, total] = [z for z in task.layout.nodes if images(graph, z)]
+    [[(value, _)], [(inverse, _)]] = images(graph, hidden), images(graph, total)
+    [_, undecided] = ((before[hidden].lower < 0) & (before[hidden].upper > 0)).nonzero()[0].split([2, 1])
+    below = split(graph, task.layout, domains, start[hidden] + undecided).intervals()[value]
+    assert (
+        abs(float(below.upper[0].flatten()[undecided]) - 0.1)
+        < 1e-9
+        < float(before[value].upper.flatten()[undecided]) - 0.1
+    )
+    halves = split(graph, task.layout, domains, torch.tensor([start[total]])).intervals()
+    for end in (halves[total].upper[0], halves[total].lower[1]):
+        assert bool(((halves[inverse].lower[0] * end - 1).abs() < 1e-9).all())
+        assert bool(((halves[inverse].upper[1] * end - 1).abs() < 1e-9).all())
 
 
 def test_rows_of_one_disjunct_are_not_those_of_another() -> None:

@@ -13,11 +13,13 @@ from lirpa_verify.bounds.enclose import enclose
 from lirpa_verify.bounds.optimised_nodes import Effort, optimise_nodes
 from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
+from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Slopes
 from lirpa_verify.search.branching import splittable
 from lirpa_verify.search.cubes import STEPS, Cube
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.roots import Roots, Task, root_domains
+from lirpa_verify.search.split_domains import images
 
 TOLERATED = 0.1  # share of what the bounds lack that enclosing may add to it; splits cost a tenth afterwards
 
@@ -33,6 +35,8 @@ def enclosed(task: Task, disjuncts: Tensor, domains: Domains, deadline: Deadline
     """
     if collapsible(task.graph):
         return None  # nothing would be relaxed
+    if any(several_operands(task.graph, i) for z in task.layout.nodes for i, _ in images(task.graph, z)):
+        return None  # splits that make factors narrower gain most where products are relaxed anew
     started = time.monotonic()
     open_ = domains.open_index
     domains = domains[open_]
@@ -46,6 +50,11 @@ def enclosed(task: Task, disjuncts: Tensor, domains: Domains, deadline: Deadline
     tighter = optimise_nodes(small.graph, small.nodes[0], list(small.nodes), Effort(STEPS, deadline))
     small = Task(small.graph, small.roots, small.layout, tuple(tighter), sizes(small.graph, tighter))
     return Cube(small, disjuncts[open_], root_domains(small, deadline), time.monotonic() - started)
+
+
+def several_operands(graph: Graph, i: int) -> bool:
+    """Whether the node is one of several operands of a nonlinear operator."""
+    return any(graph.nodes[u].operator.bounded and len(graph.nodes[u].arguments) > 1 for u in graph.users[i])
 
 
 def enclosed_task(task: Task, roots: Roots, domains: Domains) -> Task | None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from lirpa_verify.bounds.interval import interval_step
+from lirpa_verify.bounds.rounding import intersect, single
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search.branching import Layout, splitter
@@ -22,7 +26,33 @@ def split(graph: Graph, layout: Layout, domains: Domains, entry: Tensor) -> Doma
         for side, end, sign in ((0, "upper", 1.0), (batch, "lower", -1.0)):
             for name, value in ((end, point), ("point", point), ("sign", sign)):
                 changes[name, z].flatten(1)[who + side, where] = value
+        both = torch.cat([who, who + batch])
+        for i, chain in images(graph, z):
+            tighter = image(graph, chain, Interval(changes["lower", z][both], changes["upper", z][both]))
+            known = Interval(changes["lower", i][both], changes["upper", i][both])
+            changes["lower", i][both], changes["upper", i][both] = intersect(known, tighter)
     return Domains(changes)
+
+
+def images(graph: Graph, z: int) -> list[tuple[int, tuple[int, ...]]]:
+    """Bounded nodes that are exact images of node z, each with the nodes that lead from z to it."""
+    found = []
+    for i in graph.bounded:
+        chain = [i]
+        while chain[-1] != z and graph.nodes[chain[-1]].operator.exact_image:
+            chain += graph.nodes[chain[-1]].arguments
+        if chain[-1] == z and i != z:
+            found.append((i, tuple(reversed(chain[:-1]))))
+    return found
+
+
+def image(graph: Graph, chain: tuple[int, ...], interval: Interval) -> Interval:
+    """The interval of the chain's last node, computed in double precision, in that of the argument."""
+    found = Interval(interval.lower.double(), interval.upper.double())
+    for i in chain:
+        node = graph.nodes[i]
+        found = interval_step(replace(node, arguments=(0,)), [found])
+    return found if interval.lower.dtype == torch.float64 else single(found)
 
 
 def pick(values: Tensor, where: Tensor) -> Tensor:
