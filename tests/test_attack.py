@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from deciders import judge, restricted
 from random_networks import dense_graph, generator, graph_of, make_property
 
+from lirpa_verify.attack import gradient
 from lirpa_verify.attack.gradient import Attack
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
@@ -78,7 +80,7 @@ def test_points_stay_in_pinned_and_tiny_boxes() -> None:
     attack = attack_on(graph, prop)
     lower, upper = attack.problem.box
     box = torch.zeros(50, dtype=torch.int64)
-    start, _ = attack.start_points(box, torch.zeros_like(box))
+    start, _ = attack.start_points(box, torch.zeros_like(box), Deadline.after(60))
     assert bool((start >= lower).all()) and bool((start <= upper).all())
     assert search(attack, 2) is None
 
@@ -87,3 +89,20 @@ def test_a_passed_deadline_stops_the_attack() -> None:
     graph = dense_graph(4, (2, 6, 1))
     prop = make_property(2, 1, [([-1.0, -1.0], [1.0, 1.0])], [(0, [({2: 1.0}, -1e6)])])
     assert attack_on(graph, prop).advance(Deadline.after(-1)) is None
+
+
+def test_a_run_on_a_slow_network_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proof waits for it: one start and one step, where even these take longer than a run may."""
+    prop = make_property(4, 2, [([-1.0] * 4, [1.0] * 4)], [(0, [({4: 1.0}, -1e6)])])
+    attack = attack_on(dense_graph(5, (4, 10, 2)), prop)
+    monkeypatch.setattr(gradient, "LONGEST_RUN", 1e-9)
+    sizes: list[int] = []
+    losses = attack.losses
+
+    def counted(points: torch.Tensor, box: torch.Tensor, disjunct: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        sizes.append(len(points))
+        return losses(points, box, disjunct)
+
+    attack.losses = counted  # type: ignore[method-assign]
+    assert attack.advance(Deadline.after(60)) is None
+    assert sizes == [1, 1]

@@ -8,7 +8,7 @@ from random_networks import generator, normal
 from torch import Tensor
 
 from lirpa_verify.graph.graph import Graph, Node
-from lirpa_verify.graph.mirror import merge_mirrored
+from lirpa_verify.graph.mirror import may_have_copies, merge_mirrored
 from lirpa_verify.graph.simplify import prune
 from lirpa_verify.operators.constant import Input
 from lirpa_verify.operators.dense import Dense
@@ -68,3 +68,11 @@ def test_a_difference_of_mirrored_neurons_is_linear() -> None:
     x = normal(generator(5), 100, 3)
     assert torch.allclose(merged.forward(x), graph.forward(x), rtol=1e-11, atol=1e-11)
     assert relus(merged) == 1  # one neuron with weight 0 stands for the empty layer
+
+
+def test_matrices_without_copies_are_recognised_by_sums_of_their_columns() -> None:
+    alone, (weight, bias) = normal(G, 400, 300), paired(400, 150, -1.0)
+    assert not may_have_copies(Dense(alone, None))
+    assert may_have_copies(Dense(weight, bias))
+    few = torch.cat([alone, alone[:, :40]], 1)  # not worth a rewrite
+    assert not may_have_copies(Dense(few, None))

@@ -27,6 +27,7 @@ FIRST_STEPS, LAST_STEP = (0.25, 0.05), 0.002  # of a box's width; the starts tak
 CANDIDATES = 8  # points of which a start is the best
 LARGEST_BATCH = 4096
 LEAST_STARTS, LONGEST_FIRST = 4, 3.0  # of the first run: starts, and seconds while there are more
+LONGEST_RUN = 10.0  # seconds: a proof waits meanwhile
 PASSES_PER_STEP = 3  # evaluations that a step with its gradient takes as long as
 SECONDS_PER_RUN = 0.5  # the batch of starts is chosen so that one run takes about this long
 
@@ -50,10 +51,11 @@ class Attack:
     def advance(self, deadline: Deadline) -> Witness | None:
         """One run of projected gradient descent from fresh starts."""
         started = time.monotonic()
+        deadline = deadline.within(LONGEST_RUN)
         if self.runs == 0:
             self.starts = self.affordable()
         box, disjunct = self.choose_targets()
-        points, witness = self.start_points(box, disjunct)
+        points, witness = self.start_points(box, disjunct, deadline)
         if witness is None:
             witness = self.descend(points, box, disjunct, deadline)
         seconds = time.monotonic() - started
@@ -66,10 +68,14 @@ class Attack:
     @torch.no_grad()
     def affordable(self) -> int:
         """Starts of the first run: fewer where the network is so large that the run would take long."""
-        started = time.monotonic()
-        self.graph.forward(self.problem.box.lower[:1].expand(self.starts, -1))
-        run = STEPS * PASSES_PER_STEP * (time.monotonic() - started)
-        return self.starts if run <= LONGEST_FIRST else max(LEAST_STARTS, int(self.starts * LONGEST_FIRST / run))
+        for starts in (1, self.starts):
+            started = time.monotonic()
+            self.graph.forward(self.problem.box.lower[:1].expand(starts, -1))
+            longest = LONGEST_RUN if starts == 1 else LONGEST_FIRST
+            run = STEPS * PASSES_PER_STEP * (time.monotonic() - started)
+            if run > longest:
+                return max(min(LEAST_STARTS, starts), int(starts * longest / run))
+        return self.starts
 
     def choose_targets(self) -> tuple[Tensor, Tensor]:
         """Every target in turn, or a random choice where there are more than starts."""
@@ -80,10 +86,12 @@ class Attack:
         chosen = self.targets[pick].to(self.problem.box.lower.device)
         return chosen[:, 0], chosen[:, 1]
 
-    def start_points(self, box: Tensor, disjunct: Tensor) -> tuple[Tensor, Witness | None]:
+    def start_points(self, box: Tensor, disjunct: Tensor, deadline: Deadline) -> tuple[Tensor, Witness | None]:
         """The best of some candidates for every start, and a witness where one of them is one."""
         best, least = self.random_points(box), torch.full_like(box, torch.inf, dtype=torch.float32)
         for k in range(CANDIDATES):
+            if k > 0 and deadline.passed():
+                break
             points = self.random_points(box)
             if self.runs == 0 and k == 0:
                 middle = (self.problem.box.lower[box] + self.problem.box.upper[box]) / 2
@@ -119,6 +127,7 @@ class Attack:
         lower, upper = self.problem.box.lower[box], self.problem.box.upper[box]
         width = upper - lower
         first = points.new_tensor(FIRST_STEPS).repeat(len(points))[: len(points)].unsqueeze(1)
+        time_left = max(1e-9, deadline.remaining())
         for step in range(STEPS):
             points = points.detach().requires_grad_()
             with torch.enable_grad():
@@ -127,7 +136,8 @@ class Attack:
             witness = self.confirmed(points, violating)
             if witness is not None or deadline.passed() or gradient is None:
                 return witness
-            size = first * (LAST_STEP / first) ** (step / (STEPS - 1))
+            done = max(step / (STEPS - 1), 1 - deadline.remaining() / time_left)
+            size = first * (LAST_STEP / first) ** done
             moved = points.detach() - size * width * torch.nan_to_num(gradient).sign()
             points = torch.minimum(torch.maximum(moved, lower), upper)
         return None

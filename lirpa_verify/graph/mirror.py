@@ -19,6 +19,7 @@ from lirpa_verify.operators.dense import Dense
 from lirpa_verify.operators.relu import ReLU
 from lirpa_verify.operators.sparse_dense import SPARSE_DENSITY, SparseDense, product
 
+NEAR = 1e-9  # of the largest: far above what rounding may add to a sum, far below how sums differ by chance
 WORTHWHILE = 0.25  # of the neurons must be copies: the linear path costs a product of its own
 
 
@@ -55,9 +56,9 @@ def copies_below(graph: Graph, i: int) -> Copies | None:
     after, relu, before = (node.operator for node in chain)
     if not (isinstance(after, Dense) and plain(after) and isinstance(before, Dense) and plain(before)):
         return None
-    copies = find_copies(before) if relu == ReLU() else None
-    if copies is None:
+    if relu != ReLU() or not may_have_copies(before):
         return None
+    copies = find_copies(before)
     itself = copies.first == torch.arange(len(copies.first))
     return copies if int((~itself).sum()) >= WORTHWHILE * len(itself) else None
 
@@ -65,6 +66,14 @@ def copies_below(graph: Graph, i: int) -> Copies | None:
 def plain(dense: Dense) -> bool:
     """One matrix, and a bias that is the same for all of the node's rows."""
     return dense.weight.dim() == 2 and (dense.bias is None or dense.bias.numel() == dense.weight.shape[1])
+
+
+def may_have_copies(dense: Dense) -> bool:
+    """Whether enough columns have nearly equal random sums, up to sign: one product, also for the largest matrices."""
+    mix = torch.rand(len(dense.weight), generator=torch.Generator().manual_seed(0), dtype=dense.weight.dtype)
+    total = (mix @ dense.weight).abs().sort().values
+    near = total[1:] - total[:-1] <= NEAR * total[-1]
+    return int(near.sum()) >= WORTHWHILE * len(total)
 
 
 def find_copies(dense: Dense) -> Copies:
