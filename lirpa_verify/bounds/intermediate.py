@@ -18,14 +18,15 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.crown import Pushed, backward, one_hot_rows, push, with_negated
+from lirpa_verify.bounds.fields import fields_of
 from lirpa_verify.bounds.forward import concretise, forms_step, varying_forms
 from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.rounding import intersect, margin, outward
 from lirpa_verify.bounds.sizes import sizes
-from lirpa_verify.bounds.tiles import best_size, tiling
+from lirpa_verify.bounds.tiles import best_size
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
-from lirpa_verify.graph.window import FIRST, cropped, cut, fields, of_used_inputs
+from lirpa_verify.graph.window import cropped
 from lirpa_verify.operators.base import Interval, Lines, Slopes, flat
 from lirpa_verify.operators.convolution import Convolution
 from lirpa_verify.operators.transforms import holds
@@ -170,29 +171,18 @@ def tighten_in_windows(
     batch, shape = box.lower.shape[0], graph.nodes[i].shape
     lower, upper = (end.expand(batch, *shape).clone() for end in value)
     wanted = mask.expand(batch, -1).unflatten(1, shape)
-    for window in tiling(shape[FIRST:], size):
-        here = cropped(wanted, window, 1)
-        windows = fields(graph, i, window) if bool(here.any()) else None
-        if windows is None:
-            continue
+    for field in fields_of(graph, i, box, [*values, value], wanted, size):
         if until.passed():
             break
-        part = cut(graph, i, windows)
-        known: list[Interval] = []
-        for node, source in zip(part.graph.nodes, part.source, strict=True):
-            if source is None:
-                known.append(interval_step(node, known))
-            else:
-                ends = value if source == i else values[source]
-                known.append(Interval(part.take(source, ends.lower), part.take(source, ends.upper)))
-        narrow = {j: part.take_lines(k, lines[k]) for j, k in enumerate(part.source) if k is not None and k in lines}
-        last = part.graph.output
-        field, inputs = of_used_inputs(part.graph)
-        within = Interval(box.lower[:, inputs], box.upper[:, inputs])
-        below = [within, *known[1:-1]]
-        found = tighten(field, last, within, known[-1], below, {}, narrow, here.flatten(1), until)
-        cropped(lower, window, 1).copy_(found.lower)
-        cropped(upper, window, 1).copy_(found.upper)
+        narrow = {
+            j: field.part.take_lines(k, lines[k])
+            for j, k in enumerate(field.part.source)
+            if k is not None and k in lines
+        }
+        *below, last = field.values
+        found = tighten(field.graph, field.graph.output, below[0], last, below, {}, narrow, field.wanted, until)
+        cropped(lower, field.window, 1).copy_(found.lower)
+        cropped(upper, field.window, 1).copy_(found.upper)
     return Interval(lower, upper)
 
 

@@ -8,6 +8,7 @@ for in single precision; the bounds are computed from them in double precision.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,12 +25,15 @@ from lirpa_verify.bounds.alpha_crown import (
     optimise,
 )
 from lirpa_verify.bounds.crown import one_hot_rows, with_negated
+from lirpa_verify.bounds.fields import fields_of
 from lirpa_verify.bounds.intermediate import undecided_entries
 from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.rounding import intersect, outward, single
 from lirpa_verify.bounds.sizes import sizes
+from lirpa_verify.bounds.tiles import best_size
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
+from lirpa_verify.graph.window import cropped
 from lirpa_verify.operators.base import Interval, flat
 from lirpa_verify.operators.rearrange import Move
 
@@ -55,7 +59,12 @@ class Effort:
 
 
 def optimise_nodes(
-    graph: Graph, box: Interval, values: list[Interval], effort: Effort, splits: Splits = NONE
+    graph: Graph,
+    box: Interval,
+    values: list[Interval],
+    effort: Effort,
+    splits: Splits = NONE,
+    only: Collection[int] | None = None,
 ) -> list[Interval]:
     """Tighter bounds of all nodes over one box.
 
@@ -65,6 +74,7 @@ def optimise_nodes(
         values: bounds of every node, for instance from CROWN.
         splits: constraints on nodes that hold as well, in double precision.
         effort: when the deadline has passed the remaining nodes keep what they had.
+        only: nodes to spend it on; all whose bounds matter unless given.
 
     Returns:
         One interval per node, nowhere wider than `values`.
@@ -73,7 +83,7 @@ def optimise_nodes(
     fast = graph.to(torch.float32, box.lower.device)
     for i, node in enumerate(graph.nodes[1:], start=1):
         value = intersect(values[i], interval_step(node, improved))
-        if i in graph.tightened:
+        if i in (graph.tightened if only is None else only):
             value = optimise_node(graph, fast, i, value, improved, effort, splits)
         improved.append(value)
     return improved
@@ -83,14 +93,51 @@ def optimise_node(
     graph: Graph, fast: Graph, i: int, value: Interval, below: list[Interval], effort: Effort, splits: Splits
 ) -> Interval:
     """Bounds of one node from those of the nodes below it; `fast` is the network in single precision."""
-    index = undecided_entries(graph, i, value)[0].nonzero().flatten()
-    shape, box = graph.nodes[i].shape, below[0]
+    mask = undecided_entries(graph, i, value)
+    size = None if splits.sign else best_size(graph, i, int(mask.sum()))
+    suffices = signs_suffice(graph, i)
+    if size is None:
+        index = mask[0].nonzero().flatten()
+        return optimise_entries(graph, fast, i, index, value, below, Goal(effort, splits, suffices))
+    lower, upper = (end.clone() for end in value)
+    done, width, left = 0, 0.0, 0.0
+    for field in fields_of(graph, i, below[0], [*below, value], mask.unflatten(1, graph.nodes[i].shape), size):
+        if effort.deadline.passed() or (done >= SAMPLE and left > (1 - LEAST_GAIN) * width):
+            break
+        *known, last = field.values
+        index = field.wanted[0].nonzero().flatten()
+        small = field.graph.to(torch.float32, last.lower.device)
+        found = optimise_entries(
+            field.graph, small, field.graph.output, index, last, known, Goal(effort, splits, suffices)
+        )
+        share = gain(last, found, index)
+        before = float((last.upper - last.lower).flatten(1)[:, index].sum())
+        done, width, left = done + len(index), width + before, left + (1 - share) * before
+        cropped(lower, field.window, 1).copy_(found.lower)
+        cropped(upper, field.window, 1).copy_(found.upper)
+    return Interval(lower, upper)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is wanted of entries, under which constraints, with how much work."""
+
+    effort: Effort
+    splits: Splits
+    signs: bool  # whether their signs suffice
+
+
+def optimise_entries(
+    graph: Graph, fast: Graph, i: int, index: Tensor, value: Interval, below: list[Interval], goal: Goal
+) -> Interval:
+    """Bounds of entries ``index`` (entries,) of a node, the others as they are."""
+    shape, box, effort = graph.nodes[i].shape, below[0], goal.effort
     lower, upper = (flat(end, 1).clone() for end in value)
     neurons = sum(graph.nodes[a].size for a in graph.ancestors[i] if graph.nodes[a].operator.bounded)
     if neurons == 0 or len(index) == 0:
         return value
     chunk = max(1, CHUNK_BYTES // (2 * 20 * 4 * neurons))
-    splits = splits.on(graph.ancestors[i] - {i})
+    splits = goal.splits.on(graph.ancestors[i] - {i})
     known_sizes = sizes(graph, [*below, value])
     exact = Target({}, box.lower.new_zeros(1, 0), box, dict(enumerate(below)), splits, known_sizes)
     rounded = {a: single(interval) for a, interval in exact.intervals.items()}
@@ -104,7 +151,7 @@ def optimise_node(
         estimate = Target({i: rows.float()}, rhs.float(), rounded[0], rounded, splits.map(Tensor.float), None)
         multipliers = {z: rows.new_zeros(1, rows.shape[1], *graph.nodes[z].shape).float() for z in splits.sign}
         start = Parameters(initial_positions(fast, rounded, graph.ancestors[i], rows.shape[1]), multipliers)
-        best = optimise(fast, estimate, start, effort.steps, effort.proceed, effort.rate, goal=signs_suffice(graph, i))
+        best = optimise(fast, estimate, start, effort.steps, effort.proceed, effort.rate, goal=goal.signs)
         with torch.no_grad():
             parameters = best.parameters.map(Tensor.double)
             margins, _ = bound(graph, replace(exact, start={i: rows}, rhs=rhs), parameters)
