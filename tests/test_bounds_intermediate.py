@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from random_networks import dense_graph, generator, graph_of, network, random_boxes, samples
+from random_networks import dense_graph, generator, graph_of, network, normal, random_boxes, samples
 
 from lirpa_verify.bounds import intermediate
+from lirpa_verify.bounds.crown import backward
 from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
@@ -47,6 +48,51 @@ def test_ways_of_bounding_agree_where_it_matters(kind: str, activation: str, mon
             for bounds in found[1:]:
                 for one, other in zip(reference, bounds[i], strict=True):
                     assert torch.allclose(one[undecided], other.expand_as(one)[undecided], rtol=1e-7, atol=1e-7), i
+
+
+@pytest.mark.parametrize(("kind", "activation"), [*KINDS, ("residual", "relu"), ("dense", "leaky"), ("conv", "sin")])
+@pytest.mark.parametrize("radius", [0.01, 0.1, 0.6])
+def test_signs_first_decides_the_same(kind: str, activation: str, radius: float) -> None:
+    """Signs and undecided entries as with both sides of every row; all intervals enclose."""
+    graph = graph_of(*network(kind, activation, 24))
+    middle = normal(generator(24), 1, graph.n_inputs)
+    box = Interval(middle - radius, middle + radius)
+    points = samples(generator(25), box, 300)[:, 0]
+    both, first = bound_nodes(graph, box), bound_nodes(graph, box, signs_first=True)
+    for interval, value in zip(first, graph.evaluate(points), strict=True):
+        slack = 1e-9 * (1 + value.abs())
+        assert bool((value >= interval.lower - slack).all()) and bool((value <= interval.upper + slack).all())
+    for i in graph.tightened:
+        mask = intermediate.undecided_entries(graph, i, both[i])
+        assert torch.equal(mask, intermediate.undecided_entries(graph, i, first[i]))
+        mask = mask.reshape(both[i].lower.shape)
+        for one, other in zip(both[i], first[i], strict=True):
+            assert torch.allclose(one[mask], other[mask], rtol=1e-9, atol=1e-9)
+
+
+def test_one_row_bounds_both_sides() -> None:
+    """The side that a row is not for: as tight as a row of its own where nothing below is undecided."""
+    graph = dense_graph(26, (4, 8, 8, 3), "leaky")
+    middle = normal(generator(26), 1, 4)
+    for radius in (0.0, 1e-3, 0.2):
+        box = Interval(middle - radius, middle + radius)
+        values = bound_nodes(graph, box)
+        lines = {
+            i: node.operator.relaxation(values[node.arguments[0]], None)
+            for i, node in enumerate(graph.nodes)
+            if node.operator.bounded
+        }
+        gaps = intermediate.gaps_of(graph, graph.output, values, lines)
+        rows = normal(generator(27), 1, 5, 3)
+        linear = backward(graph, {graph.output: rows}, dict(enumerate(values)), lines=lines, gaps=gaps)
+        other = -backward(graph, {graph.output: -rows}, dict(enumerate(values)), lines=lines).lower(box)
+        reached = graph.forward(samples(generator(28), box, 300)[:, 0]) @ rows[0].mT
+        assert bool((linear.upper(box) >= reached.amax(0) - 1e-9).all())
+        if not any(len(gap.index) for gap in gaps.values()):
+            assert torch.allclose(linear.upper(box), other, atol=1e-9)
+            assert radius < 0.2
+        else:
+            assert radius > 0
 
 
 def test_known_bounds_are_used() -> None:

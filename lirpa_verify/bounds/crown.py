@@ -28,11 +28,17 @@ class LinearBound:
     offset: Tensor  # (batch, rows)
     watched: dict[int, Tensor] = field(default_factory=dict)  # coefficients met at the watched nodes
     size: Tensor | float = 0.0  # (batch, rows): of the terms added up on the way, for rounding
+    spread: Tensor | float = 0.0  # (batch, rows): the bounded quantity is at most so much larger, where gaps were given
 
     def lower(self, box: Interval) -> Tensor:
         """Its minimum over the boxes: (batch, rows)."""
         middle, radius = (box.lower + box.upper) / 2, (box.upper - box.lower) / 2
         return pair(self.weight, middle) - pair(self.weight.abs(), radius) + self.offset
+
+    def upper(self, box: Interval) -> Tensor:
+        """Above the bounded quantity over the boxes, where the spread is known: (batch, rows)."""
+        middle, radius = (box.lower + box.upper) / 2, (box.upper - box.lower) / 2
+        return pair(self.weight, middle) + pair(self.weight.abs(), radius) + self.offset + self.spread
 
     def magnitude(self, box: Interval) -> Tensor:
         """Of all terms that make up the minimum: (batch, rows)."""
@@ -52,6 +58,21 @@ class Pushed:
     offset: Tensor  # (batch or 1, rows)
     watched: dict[int, Tensor]
     size: Tensor | float = 0.0  # (batch, rows): of the terms added up on the way
+    spread: Tensor | float = 0.0  # (batch, rows): by how much lines may lie below their functions, added up
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """How far the lines of an element-wise function are from it at most, at the entries where they are."""
+
+    index: Tensor  # (entries,)
+    below: Tensor  # (entries,) for the lower lines
+    above: Tensor  # (entries,)
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """What rows ``(batch, rows, *node)`` lose with these lines at most: (batch, rows)."""
+        met = rows.flatten(2)[:, :, self.index]
+        return met.clamp(min=0) @ self.below - met.clamp(max=0) @ self.above
 
 
 def push(
@@ -65,11 +86,13 @@ def push(
     sizes: Mapping[int, Tensor] | None = None,
     lines: Mapping[int, Lines] | None = None,
     weigh: Callable[[Tensor, Tensor], Tensor] = weighed,
+    gaps: Mapping[int, Gaps] | None = None,
 ) -> Pushed:
     """Pushes coefficients towards the input, as far as nodes where to stop (the input always is one)."""
     pending, arrived = dict(start), {}
     offset: Tensor | float = 0.0
     size: Tensor | float = 0.0
+    spread: Tensor | float = 0.0
     watched: dict[int, Tensor] = {}
     for i in range(max(pending), -1, -1):
         rows = pending.pop(i, None)
@@ -94,6 +117,8 @@ def push(
         else:
             below = node.operator.backward(rows, needed, slopes.get(i))
         offset = offset + below.offset
+        if gaps and i in gaps:
+            spread = spread + gaps[i].spread(rows)
         if sizes is not None and i in sizes:
             size = size + weigh(rows, sizes[i])
         for argument, interval, coefficients in zip(node.arguments, needed, below.coefficients, strict=False):
@@ -106,7 +131,7 @@ def push(
                 pending[argument] = pending[argument] + coefficients if argument in pending else coefficients
     if not isinstance(offset, Tensor):
         offset = zero_offset(next(iter(start.values())))
-    return Pushed(arrived, offset, watched, size)
+    return Pushed(arrived, offset, watched, size, spread)
 
 
 def backward(
@@ -118,6 +143,7 @@ def backward(
     extra: Mapping[int, Tensor] | None = None,
     sizes: Mapping[int, Tensor] | None = None,
     lines: Mapping[int, Lines] | None = None,
+    gaps: Mapping[int, Gaps] | None = None,
 ) -> LinearBound:
     """A linear function of the input below ``sum(<start[i], node i>)``.
 
@@ -130,13 +156,14 @@ def backward(
         extra: coefficients ``(batch, rows, *node)`` to add at nodes on the way (multipliers of constraints).
         sizes: of the terms of every linear operator (`bounds.sizes`), without which their rounding is not counted.
         lines: relaxations of some nodes, where they are known; these nodes' slopes do not count.
+        gaps: of the lines of all nonlinear operators below `start`, for a bound of the other side.
     """
-    pushed = push(graph, start, intervals, slopes or {}, lambda i: False, watch, extra, sizes, lines)
+    pushed = push(graph, start, intervals, slopes or {}, lambda i: False, watch, extra, sizes, lines, gaps=gaps)
     weight = pushed.coefficients.get(0)
     if weight is None:  # nothing below depends on the input
         rows = next(iter(start.values()))
         weight = rows.new_zeros(1, rows.shape[1], graph.n_inputs)
-    return LinearBound(weight, pushed.offset, pushed.watched, pushed.size)
+    return LinearBound(weight, pushed.offset, pushed.watched, pushed.size, pushed.spread)
 
 
 def one_hot_rows(index: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lirpa_verify.bounds.crown import Pushed, backward, one_hot_rows, push, with_negated
+from lirpa_verify.bounds.crown import Gaps, LinearBound, Pushed, backward, one_hot_rows, push, with_negated
 from lirpa_verify.bounds.fields import fields_of
 from lirpa_verify.bounds.forward import concretise, forms_step, varying_forms
 from lirpa_verify.bounds.interval import interval_step
@@ -29,6 +29,7 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.window import cropped
 from lirpa_verify.operators.base import Interval, Lines, Slopes, flat
 from lirpa_verify.operators.convolution import Convolution
+from lirpa_verify.operators.rearrange import Move
 from lirpa_verify.operators.transforms import holds
 
 Method = Literal["ibp", "forward", "crown"]
@@ -49,6 +50,7 @@ def bound_nodes(
     known: Mapping[int, Interval] | None = None,
     slopes: Mapping[int, Mapping[int, Slopes]] | None = None,
     until: Deadline = NEVER,
+    signs_first: bool = False,
 ) -> list[Interval]:
     """Bounds of every node, tight at the nodes that nonlinear operators take.
 
@@ -59,15 +61,20 @@ def bound_nodes(
         known: bounds of some nodes that hold as well (of a parent box, say).
         slopes: free slopes per start node and nonlinear node, for `method` crown.
         until: when to be content with interval bounds for what is left.
+        signs_first: for a single box: half the work where few signs stay undecided; the side of an interval
+            that does not matter then may be a little wider.
 
     Returns:
         One interval per node, ``(batch or 1, *node)``.
     """
+    if signs_first and len(box.lower) != 1:
+        raise ValueError("signs come first in a single box only")
     known = known or {}
     slopes = slopes or {}
     ahead = method == "forward" or (method == "crown" and int((box.upper > box.lower).sum(1).max()) <= FORWARD_INPUTS)
     varying, first = varying_forms(graph, box) if ahead else (box, None)
     values, forms = [box], [] if first is None else [first]
+    centre = centres(graph, box) if signs_first and not slopes else {}
     depth = nonlinear_depth(graph)
     defaults: dict[int, Slopes] = {}
     lines: dict[int, Lines] = {}
@@ -87,15 +94,23 @@ def bound_nodes(
             own, mask = slopes.get(i), undecided_entries(graph, i, value)
             size = None if own else best_size(graph, i, int(mask.any(0).sum()))
             if size is None:
-                value = tighten(graph, i, box, value, values, own or defaults, {} if own else lines, mask, until)
+                start = centre.get(i)
+                value = tighten(graph, i, box, value, values, own or defaults, {} if own else lines, mask, until, start)
             else:
-                value = tighten_in_windows(graph, i, box, value, values, lines, mask, size, until)
+                value = tighten_in_windows(graph, i, box, value, values, lines, mask, size, until, centre.get(i))
         values.append(value)
         if node.operator.bounded and method == "crown" and i not in lines:
             default = node.operator.default_slopes(*(values[a] for a in node.arguments))
             if default is not None:
                 defaults[i] = default
     return values
+
+
+def centres(graph: Graph, box: Interval) -> dict[int, Tensor]:
+    """In the middle of a single box, the nodes of whose entries the signs are all that is wanted: (1, *node)."""
+    wanted = [i for i in graph.tightened if signs_suffice(graph, i)]
+    values = graph.evaluate((box.lower + box.upper) / 2) if wanted else []
+    return {i: values[i] for i in wanted}
 
 
 def nonlinear_depth(graph: Graph) -> list[int]:
@@ -116,11 +131,15 @@ def tighten(
     lines: Mapping[int, Lines],
     mask: Tensor,
     until: Deadline = NEVER,
+    centre: Tensor | None = None,
 ) -> Interval:
     """Intersects the bounds of node i with backward bounds of its entries in a mask (batch or 1, entries).
 
     Boxes of a batch differ in what is undecided. Either all boxes get the rows that any of them
     wants, or boxes that want about equally many rows are taken together, each with rows of its own.
+    Where signs are all that is wanted, and the node's values somewhere in the box are given (`centre`), one row
+    per entry comes first: the bound on the side that would exclude the other sign, with one of the other side that
+    is nearly as tight as a row of its own while few entries below are undecided.
     """
     mask = mask.expand(box.lower.shape[0], -1)
     union = mask.any(0).nonzero().flatten()
@@ -129,14 +148,43 @@ def tighten(
     batch, shape = box.lower.shape[0], graph.nodes[i].shape
     lower, upper = (flat(end.expand(batch, *shape), 1).clone() for end in value)
     known = sizes(graph, [*values, value])
+    gaps = None if centre is None else gaps_of(graph, i, values, lines)
     room = rows_per_chunk(graph, i, box.lower.element_size())
     for part in union.split(PREFIX_CHUNKS * room):
         if until.passed():
             break
         start = pushed_to_nonlinear(graph, i, part, known, box.lower)
         work = Work(graph, i, box, values, slopes, lines, start, known)
-        tighten_entries(work, mask, part, room // 2, lower, upper, until)
+        if centre is None or gaps is None:
+            tighten_entries(work, mask, part, room // 2, lower, upper, until)
+            continue
+        side = torch.where(centre.flatten()[part] > 0, 1.0, -1.0).to(box.lower)
+        tighten_entries(replace(work, gaps=gaps, side=side), mask, part, room, lower, upper, until)
+        found = Interval(*(end.reshape(batch, *shape) for end in (lower, upper)))
+        left = mask & undecided_entries(graph, i, found)
+        part = part[left[:, part].any(0)]
+        if len(part):
+            start = pushed_to_nonlinear(graph, i, part, known, box.lower)
+            side = torch.where(centre.flatten()[part] > 0, -1.0, 1.0).to(box.lower)
+            work = replace(work, start=start, gaps=gaps, side=side)
+            tighten_entries(work, left, part, room, lower, upper, until)
     return Interval(lower.reshape(batch, *shape), upper.reshape(batch, *shape))
+
+
+def gaps_of(graph: Graph, i: int, values: list[Interval], lines: Mapping[int, Lines]) -> dict[int, Gaps] | None:
+    """Of all nonlinear operators below node i over a single box; None where some are not functions of one argument."""
+    found = {}
+    for j in graph.ancestors[i] - {i}:
+        node = graph.nodes[j]
+        if not node.operator.bounded:
+            continue
+        gaps = node.operator.gaps(values[node.arguments[0]], None) if j in lines else None
+        if gaps is None:
+            return None
+        below, above = (gap.flatten() for gap in gaps)
+        index = ((below != 0) | (above != 0)).nonzero().flatten()  # also where one is no number
+        found[j] = Gaps(index, below[index], above[index])
+    return found
 
 
 def pushed_to_nonlinear(graph: Graph, i: int, entries: Tensor, known: Mapping[int, Tensor], like: Tensor) -> Pushed:
@@ -166,6 +214,7 @@ def tighten_in_windows(
     mask: Tensor,
     size: int,
     until: Deadline,
+    centre: Tensor | None = None,
 ) -> Interval:
     """As `tighten`, window by window, each with the part of the graph that it depends on."""
     batch, shape = box.lower.shape[0], graph.nodes[i].shape
@@ -180,7 +229,9 @@ def tighten_in_windows(
             if k is not None and k in lines
         }
         *below, last = field.values
-        found = tighten(field.graph, field.graph.output, below[0], last, below, {}, narrow, field.wanted, until)
+        here = None if centre is None else cropped(centre, field.window, 1)
+        output = field.graph.output
+        found = tighten(field.graph, output, below[0], last, below, {}, narrow, field.wanted, until, here)
         cropped(lower, field.window, 1).copy_(found.lower)
         cropped(upper, field.window, 1).copy_(found.upper)
     return Interval(lower, upper)
@@ -247,22 +298,50 @@ class Work:
     lines: Mapping[int, Lines]  # of nodes whose relaxation is the same whatever the start
     start: Pushed  # (1, wanted entries, *node)
     sizes: Mapping[int, Tensor]
+    gaps: Mapping[int, Gaps] | None = None  # with these, rows of one side bound the other one too
+    side: Tensor | None = None  # (wanted entries,) 1 for rows of lower bounds, -1 for those of upper bounds
 
     def bound_all(self, who: slice, which: Tensor) -> Interval:
         """Bounds of some of the wanted entries in every one of some boxes: (boxes, entries)."""
         start = {a: rows[:, which] for a, rows in self.start.coefficients.items()}
-        return self.bound(start, self.start.offset[:, which], self.first_size()[:, which], who)
+        offset, size = self.start.offset[:, which], self.first_size()[:, which]
+        if self.side is not None:
+            return self.bound_one_side(start, offset, size, self.side[which].unsqueeze(0), who)
+        return self.bound(start, offset, size, who)
 
     def bound_own(self, who: Tensor, which: Tensor) -> Interval:
         """Bounds of entries ``which`` (boxes, entries) of the wanted ones, other entries in every box."""
         start = {a: rows[0][which] for a, rows in self.start.coefficients.items()}
-        return self.bound(start, self.start.offset[0][which], self.first_size()[0][which], who)
+        offset, size = self.start.offset[0][which], self.first_size()[0][which]
+        if self.side is not None:
+            return self.bound_one_side(start, offset, size, self.side[which], who)
+        return self.bound(start, offset, size, who)
 
     def first_size(self) -> Tensor:
         """(1, wanted entries): what the first steps have added up, in the box where that is most."""
         return (self.start.size + torch.zeros_like(self.start.offset)).amax(0, keepdim=True)
 
     def bound(self, start: Mapping[int, Tensor], offset: Tensor, size: Tensor, who: Tensor | slice) -> Interval:
+        box, linear = self.backward({a: with_negated(coefficients) for a, coefficients in start.items()}, who)
+        bound = linear.lower(box) - margin(linear.magnitude(box))
+        half = bound.shape[1] // 2
+        pad = margin(size + offset.abs())
+        return outward(Interval(bound[:, :half] + offset - pad, offset - bound[:, half:] + pad))
+
+    def bound_one_side(
+        self, start: Mapping[int, Tensor], offset: Tensor, size: Tensor, side: Tensor, who: Tensor | slice
+    ) -> Interval:
+        """Bounds from one row per entry, which is ``side`` (batch or 1, entries) times the entry."""
+        rows = {a: c * side.reshape(*side.shape, *[1] * (c.dim() - 2)) for a, c in start.items()}
+        box, linear = self.backward(rows, who)
+        pad = margin(linear.magnitude(box) + linear.spread) + margin(size + offset.abs())
+        low, high = linear.lower(box) - pad, linear.upper(box) + pad
+        as_is = side > 0
+        return outward(Interval(offset + torch.where(as_is, low, -high), offset + torch.where(as_is, high, -low)))
+
+    def backward(self, rows: Mapping[int, Tensor], who: Tensor | slice) -> tuple[Interval, LinearBound]:
+        """The boxes, and linear bounds of the rows over them."""
+
         def chosen(t: Tensor) -> Tensor:
             return t if t.shape[0] == 1 else t[who]
 
@@ -271,14 +350,9 @@ class Work:
         intervals = {a: Interval(chosen(self.values[a].lower), chosen(self.values[a].upper)) for a in needed}
         slopes = {a: Slopes(chosen(s.lower), chosen(s.upper)) for a, s in self.slopes.items() if a in below}
         lines = {a: r.select(chosen) for a, r in self.lines.items() if a in below}
-        box = Interval(self.box.lower[who], self.box.upper[who])
-        rows = {a: with_negated(coefficients) for a, coefficients in start.items()}
         known = {a: chosen(s) for a, s in self.sizes.items() if a in below}
-        linear = backward(self.graph, rows, intervals, slopes, sizes=known, lines=lines)
-        bound = linear.lower(box) - margin(linear.magnitude(box))
-        half = bound.shape[1] // 2
-        pad = margin(size + offset.abs())
-        return outward(Interval(bound[:, :half] + offset - pad, offset - bound[:, half:] + pad))
+        linear = backward(self.graph, rows, intervals, slopes, sizes=known, lines=lines, gaps=self.gaps)
+        return Interval(self.box.lower[who], self.box.upper[who]), linear
 
 
 def undecided_entries(graph: Graph, i: int, value: Interval) -> Tensor:
@@ -295,6 +369,25 @@ def undecided_entries(graph: Graph, i: int, value: Interval) -> Tensor:
             if argument == i and node.operator.bounded:
                 mask |= node.operator.undecided(value, position)
     return mask.reshape(len(mask), -1)
+
+
+def signs_suffice(graph: Graph, i: int) -> bool:
+    """Whether all that is wanted of node i is the signs of its entries."""
+    for user in graph.users[i]:
+        operator = graph.nodes[user].operator
+        if isinstance(operator, Move):
+            if not signs_suffice(graph, user):
+                return False
+        elif (operator.bounded and not operator.sign_decides) or wanted_beyond(graph, user):
+            return False
+    return True
+
+
+def wanted_beyond(graph: Graph, i: int) -> bool:
+    """Whether bounds of node i are wanted that are read off the node below it."""
+    return graph.nodes[i].operator.exact_image and any(
+        not graph.nodes[u].operator.settled or wanted_beyond(graph, u) for u in graph.users[i]
+    )
 
 
 def rows_per_chunk(graph: Graph, i: int, element: int) -> int:

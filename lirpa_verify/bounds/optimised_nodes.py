@@ -26,7 +26,7 @@ from lirpa_verify.bounds.alpha_crown import (
 )
 from lirpa_verify.bounds.crown import one_hot_rows, with_negated
 from lirpa_verify.bounds.fields import fields_of
-from lirpa_verify.bounds.intermediate import undecided_entries
+from lirpa_verify.bounds.intermediate import signs_suffice, undecided_entries
 from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.rounding import intersect, outward, single
 from lirpa_verify.bounds.sizes import sizes
@@ -35,7 +35,6 @@ from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.window import cropped
 from lirpa_verify.operators.base import Interval, flat
-from lirpa_verify.operators.rearrange import Move
 
 CHUNK_BYTES = 2**28  # of slopes, their gradients and what autograd keeps
 STEP_PASSES = 4  # what a step with gradients costs, in passes without
@@ -177,25 +176,6 @@ def gain(before: Interval, after: Interval, entries: Tensor) -> float:
     crossing = (old.lower < 0) & (old.upper > 0)
     left = torch.where(crossing & known, 0, new.upper - new.lower).sum()
     return 1 - float(left / (old.upper - old.lower).sum().clamp(min=1e-30))
-
-
-def signs_suffice(graph: Graph, i: int) -> bool:
-    """Whether all that is wanted of node i is the signs of its entries."""
-    for user in graph.users[i]:
-        operator = graph.nodes[user].operator
-        if isinstance(operator, Move):
-            if not signs_suffice(graph, user):
-                return False
-        elif (operator.bounded and not operator.sign_decides) or wanted_beyond(graph, user):
-            return False
-    return True
-
-
-def wanted_beyond(graph: Graph, i: int) -> bool:
-    """Whether bounds of node i are wanted that are read off the node below it."""
-    return graph.nodes[i].operator.exact_image and any(
-        not graph.nodes[u].operator.settled or wanted_beyond(graph, u) for u in graph.users[i]
-    )
 
 
 def timed_effort(seconds_per_pass: float, budget: float, deadline: Deadline, most: int = 30) -> Effort:

@@ -53,7 +53,9 @@ def split_activations(
         report(Progress("bounds"))
         started = time.monotonic()
         with torch.no_grad():
-            values = bound_nodes(graph, box, until=deadline.within(FIRST_SHARE * deadline.remaining()))
+            values = bound_nodes(
+                graph, box, until=deadline.within(FIRST_SHARE * deadline.remaining()), signs_first=True
+            )
             disjuncts = disjuncts[open_rows(graph, problem, b, disjuncts, values)]
         seconds = time.monotonic() - started
         if len(disjuncts) == 0:
