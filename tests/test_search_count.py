@@ -54,6 +54,16 @@ def test_the_least_value_over_all_combinations_decides(kind: str, factor: float)
     assert float(f(torch.from_numpy(below.witness.x).double().unsqueeze(0))) <= least + 1e-5
 
 
+def test_a_rounded_value_that_is_clipped_is_still_a_whole_number() -> None:
+    table = torch.tensor([-5.0, 0.0, 1.0, 2.0], dtype=torch.float64)  # its first entry is not reached
+
+    def f(x: Tensor) -> Tensor:
+        return table[torch.floor(x[:, :1]).clamp(1, 3).long()]
+
+    result, _ = decide(f, -1.0)
+    assert result is not None and result.verdict == "unsat"
+
+
 @pytest.mark.parametrize("kind", ROUNDINGS)
 def test_points_have_their_rounded_values_and_lie_in_the_box(kind: str) -> None:
     graph = graph_of(network(kind, 2.0), (1, 3))
