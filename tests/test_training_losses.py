@@ -200,3 +200,10 @@ def test_mixing_is_between_its_parts():
     torch.testing.assert_close(robust_loss(bounded, set_, LABELS, "crown-ibp", 0.25), published)
     with pytest.raises(ValueError, match="unknown training method"):
         robust_loss(bounded, set_, LABELS, "magic")
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown-ibp", "fused"])
+@pytest.mark.parametrize("label", [-1, 4])
+def test_a_label_that_is_none(method, label):
+    with pytest.raises(ValueError, match="a label outside 0 to 3"):
+        robust_loss(network(4), make("box"), torch.tensor([0, label]), method)

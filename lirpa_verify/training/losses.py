@@ -33,7 +33,7 @@ from torch import Tensor
 
 from lirpa_verify.library.bounded import Bounded, Inputs, Query
 from lirpa_verify.library.passes import region_minimum, rows_backward, rows_from_nodes
-from lirpa_verify.library.rows import margin_rows
+from lirpa_verify.library.rows import check_labels, margin_rows
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.perturbations.base import Perturbation
 
@@ -120,11 +120,12 @@ def robust_loss(
         values: as for `Bounded.bounds`.
 
     Raises:
-        ValueError: an unknown method.
+        ValueError: an unknown method, or labels that are none.
     """
     if method not in METHODS:
         raise ValueError(f"unknown training method {method!r}; there are {', '.join(METHODS)}")
     query = bounded.query(inputs, "crown-ibp", parameters=parameters, values=values)
+    check_labels(labels, query.graph.n_outputs)
     if method == "fused":
         return mixed(share, lambda: fused_loss(query, labels), lambda: interval_loss(query, labels))
     backward_share = share if method == "crown-ibp" else 0.0
