@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from function_checks import Function, constant
 
-from lirpa_verify.bounds import intermediate, tiles
+from lirpa_verify.bounds import intermediate, optimised_nodes, tiles
 from lirpa_verify.bounds.intermediate import bound_nodes
+from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.aten_nonlinear import RULES
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.lower import lower
@@ -46,6 +47,36 @@ def test_same_bounds_as_with_whole_rows(name: str, monkeypatch: pytest.MonkeyPat
     assert chosen
     for a, b in zip(whole, part, strict=True):
         assert torch.allclose(a.lower, b.lower, atol=1e-8) and torch.allclose(a.upper, b.upper, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_optimised_bounds_in_windows_hold_and_gain_as_much(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = simplify(lower(record(NETWORKS[name], [constant(1, 2, 8, 8)]), RULES))
+    generator = torch.Generator().manual_seed(0)
+    centre = torch.randn(1, graph.n_inputs, generator=generator, dtype=torch.float64)
+    box = Interval(centre - 0.1, centre + 0.1)
+    values = bound_nodes(graph, box, "crown")
+    monkeypatch.setattr(optimised_nodes, "LEAST_GAIN", -1.0)  # no entry is left out because others gain little
+    found = []
+    for size in (None, 3):
+
+        def chosen(graph: Graph, i: int, rows: int, size: int | None = size) -> int | None:
+            return size if len(graph.nodes[i].shape) == 4 else None
+
+        monkeypatch.setattr(optimised_nodes, "best_size", chosen)
+        found.append(optimised_nodes.optimise_nodes(graph, box, values, optimised_nodes.Effort(4, Deadline.after(1e6))))
+    points = centre + 0.1 * (2 * torch.rand(300, graph.n_inputs, generator=generator, dtype=torch.float64) - 1)
+    reached = [points]
+    for node in graph.nodes[1:]:
+        reached.append(node.operator.forward(*(reached[a] for a in node.arguments)))
+    for whole, part, value, point in zip(*found, values, reached, strict=True):
+        assert bool(((part.lower <= point + 1e-9) & (point <= part.upper + 1e-9)).all())
+        assert bool(((value.lower <= part.lower) & (part.upper <= value.upper)).all())
+        assert float((part.upper - part.lower).sum()) == pytest.approx(
+            float((whole.upper - whole.lower).sum()), rel=1e-3
+        )
+    gained = [bool((a.upper - a.lower < b.upper - b.lower).any()) for a, b in zip(found[1], values, strict=True)]
+    assert any(gained) == (name != "pooled")  # all that is relaxed there is a function of one convolution of the input
 
 
 def test_small_windows_of_large_images_are_worthwhile() -> None:

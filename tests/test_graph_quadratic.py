@@ -21,10 +21,10 @@ from lirpa_verify.operators.power import EvenPower
 N = 5
 
 
-def form(seed: int, sign: float, rank: int = N, shift: float = 0.7) -> Callable[[Tensor], Tensor]:
-    """``sign * (A z + a)^T (A z + a) / 2 + ...`` written as the scalar product of z - s with P (z - s)."""
+def form(seed: int, sign: float, used: int = N, shift: float = 0.7) -> Callable[[Tensor], Tensor]:
+    """A definite form of the first entries, written as the scalar product of z - s with P (z - s)."""
     g = generator(seed)
-    root = normal(g, N, rank)
+    root = normal(g, N, N) * (torch.arange(N) < used).unsqueeze(1)
     matrix, middle = sign * root @ root.T, shift * normal(g, N)
 
     def function(z: Tensor) -> Tensor:
@@ -51,9 +51,9 @@ def lower_bound(graph: Graph, box: Interval, sign: float = 1.0) -> Tensor:
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-@pytest.mark.parametrize("rank", [1, 3, N])
-def test_the_function_is_the_same_and_its_convex_side_tight(sign: float, rank: int) -> None:
-    graph, rewritten = prepared(form(rank, sign, rank))
+@pytest.mark.parametrize("used", [1, 3, N])
+def test_the_function_is_the_same_and_its_convex_side_tight(sign: float, used: int) -> None:
+    graph, rewritten = prepared(form(used, sign, used))
     assert EvenPower in kinds(rewritten) and Multiply not in kinds(rewritten)
     middle, radius = normal(generator(1), 200, N), 0.3 * torch.rand(200, N, generator=generator(2), dtype=torch.float64)
     box = Interval(middle - radius, middle + radius)
@@ -94,3 +94,19 @@ def test_indefinite_forms_and_products_of_different_vectors_stay() -> None:
         graph, rewritten = prepared(function)
         assert Multiply in kinds(rewritten)
         assert join_definite_forms(graph) is graph
+
+
+def test_two_matrix_products_of_the_input_are_found_too() -> None:
+    matrix = normal(generator(8), N, N)
+    _, rewritten = prepared(lambda z: ((z @ matrix) * (z @ (0.5 * matrix))).sum(-1, keepdim=True))
+    assert EvenPower in kinds(rewritten) and Multiply not in kinds(rewritten)
+
+
+def test_a_form_that_is_nearly_singular_is_not_taken_for_definite() -> None:
+    """The second entry is squared with a factor of -9e-14: far away from zero that is most of the form."""
+    first, second = torch.ones(2, N, dtype=torch.float64)
+    first[1], second[1] = 1e-7, -9e-7
+    graph, rewritten = prepared(lambda z: ((z * first) * (z * second)).sum(-1, keepdim=True))
+    box = Interval(torch.zeros(1, N, dtype=torch.float64), torch.zeros(1, N, dtype=torch.float64))
+    box.upper[0, 1] = 1e7
+    assert float(lower_bound(rewritten, box)) <= float(graph.forward(box.upper)) == pytest.approx(-9)

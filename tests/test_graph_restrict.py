@@ -7,8 +7,10 @@ import torch
 from random_networks import Dense, generator, graph_of, network, normal
 from torch import Tensor, nn
 
+from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.restrict import join_prefix, restrict, with_embed
+from lirpa_verify.operators.base import Interval
 from lirpa_verify.operators.dense import Dense as DenseOperator
 
 KINDS = ["dense", "residual", "concat", "product", "conv"]
@@ -70,3 +72,20 @@ def test_linear_networks_become_one_matrix_product() -> None:
     small = restrict(graph, torch.zeros(3, dtype=torch.bool), torch.zeros(3, dtype=torch.float64))
     assert_same(small, graph, torch.zeros(3, dtype=torch.bool), torch.zeros(3, dtype=torch.float64))
     assert sum(isinstance(node.operator, DenseOperator) for node in small.nodes) == 1
+
+
+@pytest.mark.parametrize("place", [3.0, -4.0])
+@pytest.mark.parametrize("varies", [False, True])
+def test_what_is_read_outside_of_a_table_is_not_made_up(place: float, varies: bool) -> None:
+    """The place is fixed, so that the look-up could be folded; there models fail, or read what they please."""
+    table = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    fixed, values = torch.tensor([True, False]), torch.tensor([place, 0.0], dtype=torch.float64)
+
+    def f(x: Tensor) -> Tensor:
+        rows = table + x[:, 1] if varies else table
+        return rows[x[:, :1].reshape(1).long()].reshape(1, 1) + x[:, 1:]
+
+    box = Interval(torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64))
+    for method in ("ibp", "forward", "crown"):
+        lower, upper = bound_nodes(restrict(graph_of(f, (1, 2)), fixed, values), box, method)[-1]
+        assert bool(torch.isinf(lower).all()) and bool(torch.isinf(upper).all())

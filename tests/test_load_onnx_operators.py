@@ -33,6 +33,7 @@ OLD_FORMS = {
     "pad 11 edge": (11, [node("Pad", "x pads", "y", mode="edge")]),
     "slice 1": (8, [node("Slice", "x", "y", axes=[2, -1], starts=[1, -3], ends=[100, -1])]),
     "slice 10 backwards": (10, [node("Slice", "x last first axes3 minus", "y")]),
+    "slice backwards from before the beginning": (10, [node("Slice", "x first first axes3 minus", "y")]),
     "squeeze 1": (8, [node("Unsqueeze", "x", "u", axes=[0, 2]), node("Squeeze", "u", "y", axes=[0])]),
     "softmax 8": (8, [node("Softmax", "x", "y", axis=2)]),
     "softmax 13": (13, [node("Softmax", "x", "y", axis=2)]),
@@ -63,6 +64,14 @@ OLD_FORMS = {
     ),
     "max pool": (8, [node("MaxPool", "x", "y", kernel_shape=[2, 3], pads=[0, 2, 1, 0], strides=[2, 1])]),
     "max pool ceil": (12, [node("MaxPool", "x", "y", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)]),
+    "max pool ceil, uneven": (
+        12,
+        [node("MaxPool", "x", "y", kernel_shape=[2, 2], strides=[3, 3], pads=[0, 0, 0, 1], ceil_mode=1)],
+    ),
+    "average pool ceil, uneven": (
+        12,
+        [node("AveragePool", "x", "y", kernel_shape=[2, 2], strides=[3, 3], pads=[0, 0, 0, 1], ceil_mode=1)],
+    ),
     "max pool same": (12, [node("MaxPool", "x", "y", kernel_shape=[2, 2], auto_pad="SAME_LOWER", strides=[2, 2])]),
     "global pools": (
         8,
@@ -85,6 +94,14 @@ OLD_FORMS = {
     "transposed convolution, uneven": (
         11,
         [node("ConvTranspose", "x k", "y", strides=[2, 2], pads=[0, 1, 1, 0])],
+    ),
+    "transposed convolution, less than its shape": (
+        11,
+        [node("ConvTranspose", "x k v4", "y", strides=[3, 2], output_shape=[14, 11])],
+    ),
+    "transposed convolution, the same shape not reached": (
+        11,
+        [node("ConvTranspose", "x k v4", "y", strides=[4, 4], auto_pad="SAME_LOWER")],
     ),
     "grouped convolution": (11, [node("Conv", "x g v3", "y", group=3, pads=[1, 0, 0, 1])]),
     "prelu": (9, [node("PRelu", "x slopes", "y")]),

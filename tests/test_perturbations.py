@@ -271,6 +271,9 @@ def test_bad_sets_are_refused():
         words(torch.zeros(1, 2, dtype=torch.int64), x, {}, -1)
     with pytest.raises(ValueError, match="vocabulary"):
         words(torch.zeros(1, 2, dtype=torch.int64), x, {0: [7]}, 1)
+    for word in (-1, 2):
+        with pytest.raises(ValueError, match="outside the vocabulary of 2 words"):
+            words(torch.tensor([[0, word]]), x, {0: [1]}, 1)
     with pytest.raises(ValueError, match="examples"):
         Region((exact(x), exact(numbers(3, 2))))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from random_networks import generator, graph_of, make_property, network, normal, problem_of, samples
@@ -105,6 +107,23 @@ def test_a_split_narrows_what_depends_on_its_entry_alone() -> None:
     for end in (halves[total].upper[0], halves[total].lower[1]):
         assert bool(((halves[inverse].lower[0] * end - 1).abs() < 1e-9).all())
         assert bool(((halves[inverse].upper[1] * end - 1).abs() < 1e-9).all())
+
+
+def test_images_hold_for_the_network_in_double_precision() -> None:
+    """The search runs in single precision, where the constants of the network are others (0.1 is one of them)."""
+    graph, problem, _ = setting("shares", "tanh", 31)
+    task = Task.of(graph, problem, 0, torch.arange(3), bound_nodes(graph, problem.box))
+    search = search_of(task)
+    search.start(root_domains(task, LATER)[:1])
+    domains = search.stack.pop(1)
+    start = dict(zip(task.layout.nodes, task.layout.start, strict=True))
+    hidden = next(z for z in task.layout.nodes if images(graph, z))
+    [(value, _)] = images(graph, hidden)
+    for k in range(graph.nodes[hidden].size):
+        halves = search.bound_children(domains, torch.tensor([start[hidden] + k]), LATER).double().intervals()
+        point = float(halves[hidden].lower[1].flatten()[k])
+        least, most = float(halves[value].lower[1].flatten()[k]), float(halves[value].upper[0].flatten()[k])
+        assert least <= math.tanh(point) + 0.1 <= most
 
 
 def test_rows_of_one_disjunct_are_not_those_of_another() -> None:

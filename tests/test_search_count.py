@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from deciders import judge, restricted
@@ -15,7 +16,7 @@ from lirpa_verify.graph.rounded import rounded
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.operators.discrete import Scatter
 from lirpa_verify.search.count import count_combinations
-from lirpa_verify.verdict import Progress, Result
+from lirpa_verify.verdict import Progress, Result, Witness
 
 ROUNDINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "floor": torch.floor,
@@ -52,6 +53,16 @@ def test_the_least_value_over_all_combinations_decides(kind: str, factor: float)
     below, _ = decide(f, least + 1e-6)
     assert below is not None and below.verdict == "sat" and below.witness is not None
     assert float(f(torch.from_numpy(below.witness.x).double().unsqueeze(0))) <= least + 1e-5
+
+
+def test_a_rounded_value_that_is_clipped_is_still_a_whole_number() -> None:
+    table = torch.tensor([-5.0, 0.0, 1.0, 2.0], dtype=torch.float64)  # its first entry is not reached
+
+    def f(x: Tensor) -> Tensor:
+        return table[torch.floor(x[:, :1]).clamp(1, 3).long()]
+
+    result, _ = decide(f, -1.0)
+    assert result is not None and result.verdict == "unsat"
 
 
 @pytest.mark.parametrize("kind", ROUNDINGS)
@@ -97,8 +108,11 @@ def test_too_many_combinations_are_not_tried() -> None:
     assert result is None
 
 
-@pytest.mark.parametrize(("outside", "verdict"), [(1.0, "unsat"), (1e-4, None), (-1.0, None)])
-def test_where_the_graph_is_not_defined_the_model_decides(outside: float, verdict: str | None) -> None:
+@pytest.mark.parametrize(
+    ("outside", "believed", "verdict"),
+    [(1.0, False, "unsat"), (1e-4, False, None), (-1.0, False, None), (-1.0, True, "sat")],
+)
+def test_where_the_graph_is_not_defined_the_model_decides(outside: float, believed: bool, verdict: str | None) -> None:
     """A table of three rows, looked up with numbers up to 4."""
     table = torch.tensor([[0.5], [0.7], [0.6]], dtype=torch.float64)
     prop = make_property(1, 1, [([0.2], [4.9])], [(0, [({1: 1.0}, 0.0)])])
@@ -109,7 +123,11 @@ def test_where_the_graph_is_not_defined_the_model_decides(outside: float, verdic
         asked.append(points)
         return torch.full_like(points, outside)
 
-    result = count_combinations(graph, problem, Deadline.after(20.0), lambda x: None, evaluate, lambda news: None)
+    def confirm(points: Tensor) -> Witness | None:
+        assert bool((points > 3).all())
+        return Witness(points[0].numpy(), np.array([outside])) if believed else None
+
+    result = count_combinations(graph, problem, Deadline.after(20.0), confirm, evaluate, lambda news: None)
     assert (result.verdict if result else None) == verdict
     assert bool((torch.cat(asked).trunc() > 2).all())
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lirpa_verify.library.bounded import Bounded, Query
+from lirpa_verify.library.passes import rows_backward
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.perturbations.base import Perturbation
 from lirpa_verify.perturbations.box import linf
@@ -55,15 +56,37 @@ def test_bounds_are_above_the_loss_at_points(kind, loss):
         assert (losses <= bound + 1e-9).all()
 
 
+def backward_differences(query: Query, labels: Tensor) -> Interval:
+    """Intervals of ``z_j - z_label`` with a backward row for each end, as class by class has them: (batch, classes)."""
+    classes = torch.eye(query.graph.n_outputs, dtype=torch.float64)
+    rows = query.rows(classes[labels].unsqueeze(1) - classes)
+    return Interval(query.lower(-rows), -query.lower(rows))
+
+
 @pytest.mark.parametrize("kind", ["box", "l2", "words"])
-def test_fused_with_backward_intervals_is_at_most_class_by_class(kind):
-    """The chords end at the backward bounds of the differences: the sum can only gain from being bounded as one."""
+def test_fused_is_between_the_largest_loss_and_class_by_class(kind):
+    """Theorem 2 of arXiv:2002.12920: with the same bounds of the differences, fused is at least as tight."""
     for seed in range(10):
-        query = network(5, seed).query(make(kind), "crown")
-        rows = query.rows(torch.eye(5, dtype=torch.float64)[LABELS].unsqueeze(1) - torch.eye(5, dtype=torch.float64))
-        upper, lower = -query.lower(rows), query.lower(-rows)
-        fused = fused_loss(query, LABELS, Interval(lower, upper))
+        bounded, set_ = network(5, seed), make(kind)
+        query = bounded.query(set_, "crown")
+        fused = fused_loss(query, LABELS, backward_differences(query, LABELS))
+        points = set_.sample(300, torch.Generator().manual_seed(seed))
+        losses = cross_entropy(bounded.function(points.flatten(0, 1)), LABELS.repeat(300), reduction="none")
+        assert (losses.unflatten(0, (300, 2)) <= fused + 1e-9).all()
         assert (fused <= class_by_class_loss(query, LABELS) + 1e-9).all()
+
+
+@pytest.mark.parametrize("kind", ["box", "l2", "words"])
+def test_fused_is_class_by_class_where_differences_are_multiples_of_each_other(kind):
+    """All rows take the same line at every neuron then, and are least at the same point: nothing is gained as one."""
+    for seed in range(5):
+        bounded, labels = network(5, seed), torch.tensor([0, 0])
+        last = bounded.function[-1].weight.data
+        last[2:] = torch.tensor([[0.5], [2.0], [3.0]], dtype=torch.float64) * last[1]
+        last[0] = 0
+        query = bounded.query(make(kind), "crown")
+        fused = fused_loss(query, labels, backward_differences(query, labels))
+        torch.testing.assert_close(fused, class_by_class_loss(query, labels))
 
 
 def test_fused_of_two_classes():
@@ -72,8 +95,7 @@ def test_fused_of_two_classes():
         bounded, set_ = network(2, seed), make("box")
         query = bounded.query(set_, "crown-ibp")
         by_class = class_by_class_loss(query, LABELS)
-        rows = query.rows(torch.eye(2, dtype=torch.float64)[LABELS].unsqueeze(1) - torch.eye(2, dtype=torch.float64))
-        tight = Interval(query.lower(-rows), -query.lower(rows))
+        tight = backward_differences(query, LABELS)
         torch.testing.assert_close(fused_loss(query, LABELS, tight), by_class)
         loose = differences(query.logits, LABELS)
         narrowed = Interval(torch.minimum(loose.lower, tight.lower), torch.maximum(loose.upper, tight.upper))
@@ -104,6 +126,19 @@ def test_fused_may_be_more_than_class_by_class():
     query, label = linear([1.0], [1.0]).query(around_zero(1), "crown-ibp"), torch.tensor([0])
     assert fused_loss(query, label).item() == pytest.approx(math.log(1 + math.cosh(2)))
     assert class_by_class_loss(query, label).item() == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_fused_pushes_one_row_per_example(classes, monkeypatch):
+    pushed = []
+
+    def counted(graph, rows, values):
+        pushed.append(rows.shape[1])
+        return rows_backward(graph, rows, values)
+
+    monkeypatch.setattr("lirpa_verify.training.losses.rows_backward", counted)
+    robust_loss(network(classes), make("box"), LABELS, "fused")
+    assert pushed == [1]
 
 
 def test_interval_arithmetic_fused_or_not_is_the_same():
@@ -165,3 +200,10 @@ def test_mixing_is_between_its_parts():
     torch.testing.assert_close(robust_loss(bounded, set_, LABELS, "crown-ibp", 0.25), published)
     with pytest.raises(ValueError, match="unknown training method"):
         robust_loss(bounded, set_, LABELS, "magic")
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown-ibp", "fused"])
+@pytest.mark.parametrize("label", [-1, 4])
+def test_a_label_that_is_none(method, label):
+    with pytest.raises(ValueError, match="a label outside 0 to 3"):
+        robust_loss(network(4), make("box"), torch.tensor([0, label]), method)

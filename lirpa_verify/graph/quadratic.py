@@ -4,11 +4,16 @@
 Planes for each product know nothing of the others. Where the form is convex, it is a sum of squares of
 linear functions along the eigenvectors of its matrix, plus a linear function: tangents of the squares at one point
 add up to a tangent plane of the form, the tightest bound from that side.
+
+Bounds of the squares allow for rounding relative to these, not to the products, whose terms may be much larger. So
+coefficients of the form are computed exactly and then rounded, and a form that is nearly singular stays as it is:
+an eigenvalue that may be a rounding error may as well be a negative one, which matters far away from zero.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -21,7 +26,8 @@ from lirpa_verify.operators.multiply import Multiply
 from lirpa_verify.operators.power import EvenPower
 from lirpa_verify.operators.rearrange import Reshape, Sum
 
-NEGLIGIBLE = 1e-13  # of the largest eigenvalue: rounding of an eigenvalue that is 0
+LEAST = 1e-5  # of the largest eigenvalue is the smallest: its own relative error is that of rounding over this
+MOST_TERMS = 2**16  # of the matrix, which is added up in rational numbers
 
 
 @dataclass(frozen=True)
@@ -63,30 +69,54 @@ def factors_of_form(graph: Graph, i: int) -> tuple[Affine, Affine] | None:
 
 def affine(graph: Graph, i: int) -> Affine | None:
     """Node i as an affine function of a vector below it, through reshapes."""
-    while isinstance(graph.nodes[i].operator, Reshape):
-        i = graph.nodes[i].arguments[0]
-    node = graph.nodes[i]
+    node = graph.nodes[through_reshapes(graph, i)]
     if not isinstance(node.operator, Dense) or node.operator.weight.dim() != 2:
         return None
     weight, bias = node.operator.weight, node.operator.bias
-    if graph.nodes[node.arguments[0]].shape != (weight.shape[0],):
+    source = through_reshapes(graph, node.arguments[0])
+    if graph.nodes[source].shape != (weight.shape[0],):
         return None
-    return Affine(node.arguments[0], weight, weight.new_zeros(weight.shape[1]) if bias is None else bias.reshape(-1))
+    return Affine(source, weight, weight.new_zeros(weight.shape[1]) if bias is None else bias.reshape(-1))
+
+
+def through_reshapes(graph: Graph, i: int) -> int:
+    while isinstance(graph.nodes[i].operator, Reshape):
+        i = graph.nodes[i].arguments[0]
+    return i
 
 
 def squares_of(first: Affine, second: Affine) -> tuple[Affine, Affine, float] | None:
     """Linear functions whose squares, with a common sign, and what remains of the form; None where it is indefinite."""
-    matrix = first.weight @ second.weight.T
-    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
-    largest = values.abs().amax()
-    relevant = values.abs() > NEGLIGIBLE * largest
-    values, vectors = values[relevant], vectors[:, relevant]
-    if len(values) == 0 or bool((values > 0).any()) == bool((values < 0).any()):
+    entries, factors = first.weight.shape
+    if entries * entries * factors > MOST_TERMS:
         return None
-    squares = Affine(first.argument, vectors * values.abs().sqrt(), values.new_zeros(len(values)))
-    linear = first.weight @ second.bias + second.weight @ first.bias
-    rest = Affine(first.argument, linear.unsqueeze(1), (first.bias @ second.bias).reshape(1))
+    product = exact_product(first.weight, second.weight)
+    matrix = rounded([[(product[i][j] + product[j][i]) / 2 for j in range(entries)] for i in range(entries)], first)
+    used = matrix.any(1).nonzero().flatten()
+    values, vectors = torch.linalg.eigh(matrix[used][:, used])
+    if len(used) == 0 or bool((values > 0).any()) == bool((values < 0).any()):
+        return None
+    if float(values.abs().amin()) < LEAST * float(values.abs().amax()):
+        return None
+    weight = torch.zeros(entries, len(used), dtype=matrix.dtype, device=matrix.device)
+    squares = Affine(
+        first.argument, weight.index_copy(0, used, vectors * values.abs().sqrt()), weight.new_zeros(len(used))
+    )
+    one, other = (exact_product(f.weight, g.bias.unsqueeze(0)) for f, g in ((first, second), (second, first)))
+    linear = rounded([[x + y for x, y in zip(*pair, strict=True)] for pair in zip(one, other, strict=True)], first)
+    constant = rounded(exact_product(first.bias.unsqueeze(0), second.bias.unsqueeze(0)), first)
+    rest = Affine(first.argument, linear, constant.reshape(1))
     return squares, rest, 1.0 if bool(values[0] > 0) else -1.0
+
+
+def exact_product(x: Tensor, y: Tensor) -> list[list[Fraction]]:
+    """``x @ y.T``."""
+    left, right = ([[Fraction(v) for v in row] for row in t.tolist()] for t in (x, y))
+    return [[sum((a * b for a, b in zip(p, q, strict=True)), Fraction(0)) for q in right] for p in left]
+
+
+def rounded(rows: list[list[Fraction]], like: Affine) -> Tensor:
+    return like.weight.new_tensor([[float(v) for v in row] for row in rows])
 
 
 def sum_of_squares(start: int, node: Node, source: int, squares: Affine, rest: Affine, sign: float) -> list[Node]:

@@ -101,10 +101,13 @@ def prune(nodes: list[Node]) -> Graph:
 
 
 def fold_constants(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) -> Node | None:
-    """An operator of constants is a constant."""
+    """An operator of constants is a constant, where it has a value."""
     if isinstance(node.operator, Constant | Input) or not all(isinstance(b.operator, Constant) for b in below):
         return None
-    value = node.operator.forward(*(b.operator.forward() for b in below))[0]
+    arguments = [b.operator.forward() for b in below]
+    if not node.operator.defined(*arguments):
+        return None
+    value = node.operator.forward(*arguments)[0]
     return Node(Constant(value), (), node.shape, node.name)
 
 

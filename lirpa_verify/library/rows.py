@@ -28,13 +28,18 @@ def batched_rows(specification: Tensor, batch: int, outputs: int) -> Tensor:
 
 def margin_rows(labels: Tensor, classes: int) -> Tensor:
     """Rows ``output[label] - output[other]`` for every other class: (batch, classes - 1, classes)."""
+    check_labels(labels, classes)
+    eye = torch.eye(classes, device=labels.device, dtype=torch.float64)
+    others = torch.arange(classes - 1, device=labels.device).expand(len(labels), -1)
+    others = others + (others >= labels.unsqueeze(1))
+    return eye[labels].unsqueeze(1) - eye[others]
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Raises ValueError for what are no labels of so many classes."""
     if labels.dim() != 1 or labels.dtype not in (torch.int64, torch.int32):
         raise ValueError(
             f"labels of shape {tuple(labels.shape)} and type {labels.dtype}; (batch,) integers are expected"
         )
     if not holds(((labels >= 0) & (labels < classes)).all()):
         raise ValueError(f"a label outside 0 to {classes - 1}")
-    eye = torch.eye(classes, device=labels.device, dtype=torch.float64)
-    others = torch.arange(classes - 1, device=labels.device).expand(len(labels), -1)
-    others = others + (others >= labels.unsqueeze(1))
-    return eye[labels].unsqueeze(1) - eye[others]

@@ -20,6 +20,10 @@ class Absolute(PiecewiseLinear):
         return (0.0,)
 
     @property
+    def rounded_terms(self) -> int:
+        return 0
+
+    @property
     def pieces(self) -> tuple[float, ...]:
         return (-1.0, 1.0)
 

@@ -91,6 +91,10 @@ class Operator:
         """Value on a batch: ``(batch, *argument)`` each, to ``(batch, *node)``."""
         raise NotImplementedError
 
+    def defined(self, *arguments: Tensor) -> bool:
+        """Whether models have values at these points; where they read outside of a tensor, they fail."""
+        return True
+
     def interval(self, *arguments: Interval) -> Interval:
         """Interval that encloses the values on intervals of the arguments."""
         raise NotImplementedError

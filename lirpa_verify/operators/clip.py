@@ -21,6 +21,10 @@ class Clip(PiecewiseLinear):
         return (self.low, self.high)
 
     @property
+    def rounded_terms(self) -> int:
+        return 0
+
+    @property
     def pieces(self) -> tuple[float, ...]:
         return (0.0, 1.0, 0.0)
 

@@ -121,6 +121,9 @@ class Lookup(Discrete):
     def forward(self, *arguments: Tensor) -> Tensor:
         return self.table[arguments[0].long().clamp(0, len(self.table) - 1)]
 
+    def defined(self, *arguments: Tensor) -> bool:
+        return bool(((arguments[0] >= 0) & (arguments[0] < len(self.table))).all())
+
     def interval(self, *arguments: Interval) -> Interval:
         """Of the rows in reach; anything if an index outside of the table is in reach, where models fail."""
         first, last = (end.unsqueeze(-1) for end in integers_in(arguments[0]))

@@ -20,6 +20,10 @@ class Jump(Univariate):
     def point(self) -> float:
         return 0.0
 
+    @property
+    def rounded_terms(self) -> int:
+        return 0
+
     def sides(self, slope: Tensor) -> tuple[Tensor, Tensor]:
         """f(x) - slope * x just left and just right of the jump."""
         raise NotImplementedError

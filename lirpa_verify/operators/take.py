@@ -29,6 +29,10 @@ class Take(Operator):
         place, x = (t.expand(batch, *t.shape[1:]) for t in (place, x))
         return x.gather(-1, place.long().clamp(0, x.shape[-1] - 1))
 
+    def defined(self, *arguments: Tensor) -> bool:
+        place, x = arguments
+        return bool(((place >= 0) & (place < x.shape[-1])).all())
+
     def interval(self, *arguments: Interval) -> Interval:
         place, x = arguments
         first, last = (end.unsqueeze(-1) for end in integers_in(place))  # (batch, ..., k, 1)

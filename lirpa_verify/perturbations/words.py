@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.operators.base import Interval
+from lirpa_verify.operators.transforms import holds
 from lirpa_verify.perturbations.base import Perturbation, product, uniform
 
 
@@ -112,10 +113,12 @@ def words(tokens: Tensor, embedding: Tensor, synonyms: Mapping[int, Sequence[int
         budget: how many words of a sentence may be replaced.
 
     Raises:
-        ValueError: a negative budget, or a synonym outside the vocabulary.
+        ValueError: a negative budget, or a word outside the vocabulary.
     """
     if budget < 0:
         raise ValueError(f"a budget of {budget} words")
+    if not holds(((tokens >= 0) & (tokens < embedding.shape[0])).all()):
+        raise ValueError(f"a word outside the vocabulary of {embedding.shape[0]} words")
     table = synonym_table(synonyms, embedding.shape[0]).to(tokens.device)
     choices = table[tokens]  # (batch, length, candidates), -1 where there is none
     width = int((choices >= 0).sum(2).max()) if choices.numel() else 0

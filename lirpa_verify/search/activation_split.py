@@ -109,8 +109,8 @@ class ActivationSplit:
 
     def bound_children(self, domains: Domains, entry: Tensor, deadline: Deadline) -> Domains:
         """Both halves of every domain, bounded; those in which nothing lies are left out."""
-        task = self.fast
-        children = split(task.graph, task.layout, domains, entry)
+        # Intervals that splits narrow are used as they are for what is certified: they follow from the exact network.
+        children = split(self.exact.graph, self.exact.layout, domains, entry)
         children = children.updated({("share", 0): children.fields["share", 0] / 2})
         possible = feasible(children)
         self.gained += float(self.gain_per_level(children[(~possible).nonzero().flatten()], closed=True).sum())

@@ -63,7 +63,7 @@ def count_combinations(
         witness = violation(grid, confirm, deadline)
         if witness is not None:
             return Result("sat", witness, "all combinations of rounded inputs", {"combinations": sum(grid.sizes)})
-        return proof(grid, evaluate, deadline.within(SHARE * deadline.remaining()), report)
+        return proof(grid, confirm, evaluate, deadline.within(SHARE * deadline.remaining()), report)
 
 
 @dataclass(frozen=True)
@@ -113,22 +113,27 @@ def violation(grid: Grid, confirm: Confirm, deadline: Deadline) -> Witness | Non
     return None
 
 
-def proof(grid: Grid, evaluate: Evaluate, deadline: Deadline, report: Report) -> Result | None:
-    """`unsat` if the bounds of every combination exclude every disjunct."""
+def proof(grid: Grid, confirm: Confirm, evaluate: Evaluate, deadline: Deadline, report: Report) -> Result | None:
+    """Excludes every disjunct for all combinations, or finds a violation where only the original model is defined."""
     total, done = sum(grid.sizes), 0
     for values, b in grid.chunks():
         if deadline.passed():
             return None
         boxes = point_boxes(grid, values, b)
         nodes = while_defined(grid.rounded.graph, boxes.interval)
-        defined = finite(nodes[-1])
+        defined = finite(nodes[-1]).expand(len(values))
         near, undefined = torch.zeros_like(defined), ~defined
         if len(nodes) == len(grid.rounded.graph.nodes):
             bounds = interval_rows(grid.rounded.graph, grid.problem.specification, boxes, nodes)
             open_ = still_open(boxes, bounds).any(1)
             near, undefined = open_ & defined, open_ & ~defined
-        if bool(undefined.any()) and not excluded(grid, values[undefined], b, evaluate):
-            return None
+        if bool(undefined.any()):
+            original = Original.of(grid, values[undefined], b, evaluate)
+            witness = original.violation(confirm)
+            if witness is not None:
+                return Result("sat", witness, "all combinations of rounded inputs", {"combinations": total})
+            if not original.excluded():
+                return None
         if bool(near.any()) and not proved_closely(grid, values[near], b, deadline):
             return None
         done += len(values)
@@ -159,14 +164,31 @@ def point_boxes(grid: Grid, values: Tensor, b: int) -> Boxes:
     return Boxes(values, values, origin, alive, margin, torch.zeros_like(values), torch.zeros_like(origin))
 
 
-def excluded(grid: Grid, values: Tensor, b: int, evaluate: Evaluate) -> bool:
-    """Whether the original model is clear of every disjunct where the graph is not defined."""
-    box, specification = grid.problem.box, grid.problem.specification
-    points = grid.rounded.points(values, box.lower[b], box.upper[b])
-    outputs = evaluate(points)
-    margins = specification.margins(points, outputs, torch.full((len(points),), b, device=points.device))
-    clear = (margins > CLEARANCE * (1 + outputs.abs().amax())).any(2) | torch.isposinf(margins[..., 0])
-    return bool(clear.all())
+@dataclass(frozen=True)
+class Original:
+    """What the original model computes for combinations at which the graph is not defined."""
+
+    points: Tensor  # (points, varying inputs)
+    outputs: Tensor  # (points, mentioned outputs)
+    margins: Tensor  # (points, disjuncts, rows)
+
+    @staticmethod
+    def of(grid: Grid, values: Tensor, b: int, evaluate: Evaluate) -> Original:
+        box, specification = grid.problem.box, grid.problem.specification
+        points = grid.rounded.points(values, box.lower[b], box.upper[b])
+        outputs = evaluate(points)
+        origin = torch.full((len(points),), b, device=points.device)
+        return Original(points, outputs, specification.margins(points, outputs, origin))
+
+    def violation(self, confirm: Confirm) -> Witness | None:
+        hit = (self.margins <= 0).all(2).any(1)
+        return confirm(self.points[hit]) if bool(hit.any()) else None
+
+    def excluded(self) -> bool:
+        """Whether all points are clear of every disjunct."""
+        clearance = CLEARANCE * (1 + self.outputs.abs().amax())
+        clear = (self.margins > clearance).any(2) | torch.isposinf(self.margins[..., 0])
+        return bool(clear.all())
 
 
 def proved_closely(grid: Grid, values: Tensor, b: int, deadline: Deadline) -> bool:

@@ -5,19 +5,23 @@ bounded from above with a backward row of its own: as many rows as classes. Fuse
 section 3.3), the exponentials are replaced by chords over intervals of the differences, and their
 sum, one linear function of the logits, is bounded with a single row per example.
 
-Both are at least the largest loss. Which of them is smaller depends on the intervals [l, u] under the
-chords and on the backward bounds b of the differences. A backward pass never gives less for a sum than
-its parts add up to (each relaxation takes the smaller of two lines, which is superadditive), so the
-fused bound is at most the logarithm of the sum of the chords at b:
+Both are at least the largest loss. With the same bounds on both sides, that is with chords over [l, u] whose
+upper ends are the backward bounds of the differences, fused is at least as tight (theorem 2 of that paper):
 
-- where no u is above its b, chords at b are not above the curve: fused <= class by class. This is the
-  paper's theorem (same bounds on both sides, u = b). It can be less: with differences x and -x for x
-  in [-1, 1] it is log(1 + 2 cosh 1), which is the largest loss, and class by class log(1 + 2 e).
-- with one difference, two classes, it is the chord at b itself: fused >= class by class where
-  l <= b <= u, and equal where b is an end.
-- with more classes and u above b, as from the interval arithmetic that training uses because it
-  costs no row, either may be the smaller one: each class loses what its chord lies above the curve,
-  all gain from being bounded as one.
+    largest loss <= fused <= class by class.
+
+A chord is the exponential itself at u, so the chords at the backward bounds add up to the bound class by class;
+and a backward pass never gives more for the largest value of a sum than its parts add up to, because each
+relaxation and the region take a maximum once for all of them.
+
+- It is less where the differences are not largest at one point: with x and -x for x in [-1, 1] it is
+  log(1 + 2 cosh 1), which is the largest loss, and class by class log(1 + 2 e).
+- It is equal where the rows of all differences take the same lines and the same point: for two classes, for
+  differences that are positive multiples of each other, and for a set of one point.
+
+Training takes u from interval arithmetic, which costs no row. These are other bounds, and the theorem does not
+apply: each class loses what its chord lies above the curve at its backward bound, all gain from being bounded as
+one, and either of the two may be the tighter one. For two classes nothing is gained: fused >= class by class.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from torch import Tensor
 
 from lirpa_verify.library.bounded import Bounded, Inputs, Query
 from lirpa_verify.library.passes import region_minimum, rows_backward, rows_from_nodes
-from lirpa_verify.library.rows import margin_rows
+from lirpa_verify.library.rows import check_labels, margin_rows
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.perturbations.base import Perturbation
 
@@ -116,11 +120,12 @@ def robust_loss(
         values: as for `Bounded.bounds`.
 
     Raises:
-        ValueError: an unknown method.
+        ValueError: an unknown method, or labels that are none.
     """
     if method not in METHODS:
         raise ValueError(f"unknown training method {method!r}; there are {', '.join(METHODS)}")
     query = bounded.query(inputs, "crown-ibp", parameters=parameters, values=values)
+    check_labels(labels, query.graph.n_outputs)
     if method == "fused":
         return mixed(share, lambda: fused_loss(query, labels), lambda: interval_loss(query, labels))
     backward_share = share if method == "crown-ibp" else 0.0

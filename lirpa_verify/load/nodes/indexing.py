@@ -41,6 +41,8 @@ def _slice_node(
 
 
 def _slice_axis(x: Tensor, start: int, end: int, dim: int, step: int) -> Tensor:
+    if step < 0:
+        start = max(start, -x.shape[dim])  # ONNX begins at the first entry then, Python before it
     entries = range(x.shape[dim])[start:end:step]
     if len(entries) == x.shape[dim] and step == 1:
         return x

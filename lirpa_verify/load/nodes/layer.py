@@ -52,31 +52,34 @@ def _conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None =
         strides[i] * (x.shape[2 + i] - 1) + extra[i] + (weight.shape[2 + i] - 1) * dilations[i] + 1 for i in range(rank)
     ]
     begin, end = _transposed_pads(node, full, [strides[i] * x.shape[2 + i] for i in range(rank)])
-    arguments = (strides, dilations, node.get("group", 1))
+    group = node.get("group", 1)
     if begin == end and all(entry >= 0 for entry in begin):
-        return torch.convolution(x, weight, bias, strides, begin, dilations, True, extra, arguments[2])
-    # Torch has only symmetric padding: compute everything, then cut. (What is to be cut may be less than nothing.)
-    result = torch.convolution(x, weight, bias, strides, [0] * rank, dilations, True, extra, arguments[2])
-    if any(entry < 0 for entry in (*begin, *end)):
-        raise node.unsupported("an output shape larger than the transposed convolution reaches")
-    for i in range(rank):
-        result = torch.narrow(result, 2 + i, begin[i], full[i] - begin[i] - end[i])
-    return result
+        return torch.convolution(x, weight, bias, strides, begin, dilations, True, extra, group)
+    # Torch has only symmetric padding: compute everything, then cut. What is to be cut may be less than nothing.
+    result = torch.convolution(x, weight, None, strides, [0] * rank, dilations, True, extra, group)
+    result = F.pad(result, _torch_pads([-entry for entry in begin], [-entry for entry in end]))
+    return result if bias is None else result + bias.reshape(-1, *[1] * rank)
 
 
 def _transposed_pads(node: Node, full: list[int], same: list[int]) -> tuple[list[int], list[int]]:
-    """What a transposed convolution cuts at the beginning and end of each dimension."""
+    """What a transposed convolution cuts at the beginning and end of each dimension; less than 0: what it adds.
+
+    As onnxruntime has it where the convolution does not reach the shape: one that is asked for is filled up at the
+    end, that of `auto_pad` stays smaller.
+    """
     rank = len(full)
     auto_pad = node.get("auto_pad", "NOTSET")
     shape = node.get("output_shape")
     if shape is None and auto_pad in ("SAME_UPPER", "SAME_LOWER"):
-        shape = same
+        shape = [min(pair) for pair in zip(full, same, strict=True)]
     if shape is None:
         pads = node.get("pads", [0] * 2 * rank) if auto_pad in ("NOTSET", "") else [0] * 2 * rank
         return list(pads[:rank]), list(pads[rank:])
     total = [full[i] - entry for i, entry in enumerate(shape[-rank:])]
-    small, large = [entry // 2 for entry in total], [entry - entry // 2 for entry in total]
-    return (small, large) if auto_pad == "SAME_UPPER" else (large, small)
+    small = [max(entry, 0) // 2 for entry in total]
+    large = [max(entry, 0) - less for entry, less in zip(total, small, strict=True)]
+    begin, end = (small, large) if auto_pad == "SAME_UPPER" else (large, small)
+    return begin, [entry + min(whole, 0) for entry, whole in zip(end, total, strict=True)]
 
 
 class _Window:
@@ -102,20 +105,29 @@ class _Window:
         begin, end = [], []
         for i in range(self.rank):
             steps = -(-size[i] // self.strides[i])
-            reach = (self.kernel[i] - 1) * self.dilations[i] + 1
-            total = max((steps - 1) * self.strides[i] + reach - size[i], 0)
+            total = max((steps - 1) * self.strides[i] + self.reach(i) - size[i], 0)
             half = total // 2
             begin.append(half if auto_pad == "SAME_UPPER" else total - half)
             end.append(total - half if auto_pad == "SAME_UPPER" else half)
         return begin + end
 
+    def reach(self, i: int) -> int:
+        return (self.kernel[i] - 1) * self.dilations[i] + 1
+
+    def last(self, i: int, size: int) -> int:
+        """The number of the last window of a padded dimension, with `ceil`; none begins in the padding at the end."""
+        last = -(-(size - self.reach(i)) // self.strides[i])
+        return last - 1 if last * self.strides[i] >= size - self.end[i] else last
+
     def missing(self, i: int, size: int) -> int:
-        """What a padded dimension lacks for the last window, with `ceil`; none begins in the padding at the end."""
-        reach, stride = (self.kernel[i] - 1) * self.dilations[i] + 1, self.strides[i]
-        last = -(-(size - reach) // stride)
-        if last * stride >= size - self.end[i]:
-            last -= 1
-        return max(last * stride + reach - size, 0)
+        """What a padded dimension lacks for the last window, with `ceil`."""
+        return max(self.last(i, size) * self.strides[i] + self.reach(i) - size, 0)
+
+    def existing(self, pooled: Tensor, padded: Tensor) -> Tensor:
+        """What torch pooled from input padded by hand, without the windows that begin in the padding at the end."""
+        for i in range(self.rank if self.ceil else 0):
+            pooled = torch.narrow(pooled, 2 + i, 0, self.last(i, padded.shape[2 + i]) + 1)
+        return pooled
 
     def symmetric(self, limit: bool) -> bool:
         """Whether torch's own padding argument can express it; pooling limits it to half of the window."""
@@ -140,9 +152,9 @@ def _max_pool(node: Node, x: Tensor) -> Tensor:
     if node.get("storage_order", 0):
         raise node.unsupported("column-major storage order")
     window = _Window(node, x, node.get("kernel_shape"))
-    x, padding = window.pad(x, -torch.inf, limit=True)
-    result: Tensor = _MAX_POOL[window.rank](x, window.kernel, window.strides, padding, window.dilations, window.ceil)
-    return result
+    padded, padding = window.pad(x, -torch.inf, limit=True)
+    pooled = _MAX_POOL[window.rank](padded, window.kernel, window.strides, padding, window.dilations, window.ceil)
+    return pooled if padded is x else window.existing(pooled, padded)
 
 
 def _average_pool(node: Node, x: Tensor) -> Tensor:
@@ -155,14 +167,12 @@ def _average_pool(node: Node, x: Tensor) -> Tensor:
         result: Tensor = pool(x, window.kernel, window.strides, window.begin, window.ceil, include)
         return result
     padded = F.pad(x, _torch_pads(window.begin, window.end))
-    mean: Tensor = pool(padded, window.kernel, window.strides, 0, window.ceil)
+    mean = window.existing(pool(padded, window.kernel, window.strides, 0, window.ceil), padded)
     if include:
         return mean
     # The share of each window that lies on the input, by the same pooling of ones.
-    ones = torch.ones((1, 1, *x.shape[2:]), dtype=x.dtype)
-    share: Tensor = pool(
-        F.pad(ones, _torch_pads(window.begin, window.end)), window.kernel, window.strides, 0, window.ceil
-    )
+    ones = F.pad(torch.ones((1, 1, *x.shape[2:]), dtype=x.dtype), _torch_pads(window.begin, window.end))
+    share = window.existing(pool(ones, window.kernel, window.strides, 0, window.ceil), ones)
     return mean * (1 / share)
 
 
