@@ -35,7 +35,8 @@ def linear_minimum(
 ) -> tuple[float, np.ndarray] | None:
     """The least ``cost . x`` with ``matrix x <= limit`` in a box, and where; None where there is no such x."""
     solver = highspy.Highs()
-    solver.setOptionValue("output_flag", False)
+    for option, setting in (("output_flag", False), ("threads", 1)):  # the programs under test use one thread too
+        solver.setOptionValue(option, setting)
     for c, low, high in zip(cost, lower, upper):
         solver.addVar(low, high)
         solver.changeColCost(solver.getNumCol() - 1, c)

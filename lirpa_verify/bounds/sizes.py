@@ -18,6 +18,7 @@ from lirpa_verify.operators.constant import Constant
 from lirpa_verify.operators.enclosure import Enclosure
 from lirpa_verify.operators.rearrange import Concat, Gather, Permute, Reshape
 from lirpa_verify.operators.relu import ReLU
+from lirpa_verify.operators.relu_over_box import ReLUOverBox
 
 HUGE = 1e30  # stands for infinity where it may meet a coefficient of 0
 
@@ -34,7 +35,7 @@ def sizes(graph: Graph, values: Sequence[Interval]) -> dict[int, Tensor]:
     for i, node in enumerate(graph.nodes[1 : len(values)], start=1):
         if not rounds(node):
             continue
-        if isinstance(node.operator, Linear | Enclosure):
+        if isinstance(node.operator, Linear | Enclosure | ReLUOverBox):
             found[i] = node.operator.term_sizes(*(magnitude(values[a]) for a in node.arguments))
         else:
             found[i] = magnitude(values[i])
@@ -45,7 +46,7 @@ def rounds(node: Node) -> bool:
     """Whether the node does more than move entries (what a ReLU adds is counted at its argument)."""
     operator = node.operator
     moves = isinstance(operator, Reshape | Permute | Concat) or (isinstance(operator, Gather) and operator.distinct)
-    return not (moves or isinstance(operator, Constant | ReLU))
+    return not (moves or isinstance(operator, Constant) or type(operator) is ReLU)
 
 
 def magnitude(interval: Interval) -> Tensor:

@@ -89,7 +89,7 @@ class ReLU(Operator):
         return Slopes(zero + self.leak, zero[:, :0]), Slopes(zero + 1, zero[:, :0])
 
     def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:
-        return lines_backward(rows, self.relaxation(intervals[0], slopes))
+        return lines_backward(rows, self.lines(intervals[0], slopes))
 
     def gaps(self, interval: Interval, slopes: Slopes | None) -> tuple[Tensor, Tensor]:
         lower = self.lower_slope(interval, slopes)
@@ -107,10 +107,13 @@ class ReLU(Operator):
     def split_point(self, interval: Interval) -> Tensor:
         return torch.zeros_like(interval.lower)
 
-    def relaxation(self, interval: Interval, slopes: Slopes | None) -> Lines:
+    def relaxation(self, interval: Interval, slopes: Slopes | None) -> Lines | None:
+        return self.lines(interval, slopes)
+
+    def lines(self, interval: Interval, slopes: Slopes | None) -> Lines:
         upper, offset = self.chord(interval)
         lower, zero = self.lower_slope(interval, slopes), torch.zeros_like(upper[:1]).unsqueeze(1)
         return Lines(lower, zero, upper.unsqueeze(1), offset.unsqueeze(1), all_finite(interval), through_zero=True)
 
     def compose(self, forms: tuple[LinearForms, ...], intervals: tuple[Interval, ...]) -> LinearForms:
-        return lines_compose(forms[0], self.relaxation(intervals[0], None))
+        return lines_compose(forms[0], self.lines(intervals[0], None))

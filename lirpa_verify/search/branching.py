@@ -42,7 +42,7 @@ def splittable(graph: Graph) -> Layout:
         {
             node.arguments[0]
             for node in graph.nodes
-            if node.operator.bounded and len(node.arguments) == 1 and node.operator.splittable
+            if node.operator.bounded and node.operator.splittable
             and graph.depends_on_input[node.arguments[0]]
         }
     )  # fmt: skip

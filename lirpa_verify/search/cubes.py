@@ -28,6 +28,7 @@ from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search.activation_split import HOPELESS, ActivationSplit
+from lirpa_verify.search.box_root import over_box_root
 from lirpa_verify.search.branching import splitter
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.influence import entry_gaps, influence
@@ -126,8 +127,9 @@ class Cubes:
         Returns:
             A result, or None with the cubes that are to replace this one where they are known; and the gain per level.
         """
-        search = ActivationSplit(cube.task, self.confirm, self.report, self.interlude)
-        search.start(cube.domains)
+        task, domains = over_box_root(cube.task, cube.domains, self.deadline)
+        search = ActivationSplit(task, self.confirm, self.report, self.interlude)
+        search.start(domains)
         budget = max(LEAST_BUDGET, cube.seconds)
         children = None
         while True:

@@ -14,6 +14,7 @@ from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
+from lirpa_verify.operators.relu_over_box import ReLUOverBox
 from lirpa_verify.search.branching import Layout, splittable
 from lirpa_verify.search.domains import Domains, Key, parameter_fields
 from lirpa_verify.search.specification import Problem
@@ -69,7 +70,8 @@ class Task:
 
     def bytes_per_domain(self) -> int:
         """Rough memory of bounding one child with gradients."""
-        return 40 * sum(node.size for node in self.graph.nodes) * self.roots.rhs.element_size()
+        shares = sum(n.operator.weight.numel() for n in self.graph.nodes if isinstance(n.operator, ReLUOverBox))
+        return (40 * sum(node.size for node in self.graph.nodes) + 12 * shares) * self.roots.rhs.element_size()
 
 
 def make_roots(graph: Graph, problem: Problem, box: int, disjuncts: Tensor) -> Roots:
