@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from random_networks import dense_graph, generator, make_property, problem_of, random_boxes
+from random_networks import dense_graph, generator, graph_of, make_property, problem_of, random_boxes
 from torch import Tensor
 
 from lirpa_verify.graph.graph import Graph
@@ -80,3 +80,19 @@ def test_where_no_gain_is_known_every_input_is_halved_in_turn() -> None:
     parts = split(boxes, torch.zeros_like(boxes.lower), room=64)
     assert len(parts) == 64
     assert bool((parts.upper - parts.lower < 1.1).all())
+
+
+def test_the_row_that_can_close_a_box_counts() -> None:
+    """Of a conjunction one row is nearer to 0, but negative somewhere in the box: only the other can close it."""
+
+    def rows(x: Tensor) -> Tensor:
+        return torch.stack([x[..., 0] + x[..., 2] + 1.9, torch.relu(x[..., 1]) - 0.5 * x[..., 1] + 0.2], -1)
+
+    graph = graph_of(rows, (1, 3))
+    conjunction = [({3: 1.0}, 0.0), ({4: 1.0}, 0.0)]
+    problem = problem_of(make_property(3, 2, [([-1.0, -1.0, -1.0], [1.0, 1.0, 1.0])], [(0, conjunction)]))
+    boxes = initial_boxes(problem)
+    margin = bound_boxes(graph, problem.specification, boxes, "crown").margin[0, 0]
+    assert margin[1] < margin[0] < 0
+    gain = expected_gain(graph, problem.specification, boxes, "crown")
+    assert gain[0].argmax() == 1 and gain[0, 1] > 0

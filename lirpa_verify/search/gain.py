@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lirpa_verify.bounds.intermediate import Method
 from lirpa_verify.graph.graph import Graph
-from lirpa_verify.search.bound_boxes import bound_boxes, still_open
+from lirpa_verify.search.bound_boxes import RowBounds, bound_boxes, still_open
 from lirpa_verify.search.boxes import Boxes
 from lirpa_verify.search.specification import Specification
 
@@ -49,7 +49,8 @@ def gain_of(graph: Graph, specification: Specification, boxes: Boxes, method: Me
     with torch.enable_grad():
         lower, upper = boxes.lower.detach().requires_grad_(), boxes.upper.detach().requires_grad_()
         bounds = bound_boxes(graph, specification, replace(boxes, lower=lower, upper=upper), method)
-        hardest = bounds.margin.amax(2).masked_fill(~still_open(boxes, bounds), torch.inf).amin(1)
+        nearest = nearest_row(graph, specification, boxes, bounds)
+        hardest = nearest.masked_fill(~still_open(boxes, bounds), torch.inf).amin(1)
         usable = torch.isfinite(hardest)
         total = hardest[usable].sum()
         if not total.requires_grad:
@@ -57,3 +58,25 @@ def gain_of(graph: Graph, specification: Specification, boxes: Boxes, method: Me
         rising, falling = torch.autograd.grad(total, (lower, upper))
     gain = (rising - falling) * (boxes.upper - boxes.lower) / 2
     return torch.nan_to_num(gain, nan=0.0, posinf=0.0, neginf=0.0).clamp(min=0)
+
+
+def nearest_row(graph: Graph, specification: Specification, boxes: Boxes, bounds: RowBounds) -> Tensor:
+    """(batch, kept): the margin of the row by which each disjunct is nearest to a proof.
+
+    That is where the error of the bound is the smallest multiple of what a proof allows: the row's value at the corner
+    where its bound is least. A row with a value below 0 there cannot close the box, however small its margin.
+    """
+    margin = bounds.margin
+    kept, rows = margin.shape[1:]
+    if rows == 1:
+        return margin[:, :, 0]
+    with torch.no_grad():
+        corner = bounds.linear.corner(boxes.interval).flatten(0, 1)  # (batch * kept * rows, inputs)
+        origin = boxes.origin.repeat_interleave(kept * rows)
+        values = specification.margins(corner, graph.forward(corner), origin)[:, bounds.disjuncts]
+        values = values.unflatten(0, (-1, kept, rows))  # (batch, corner of disjunct and row, disjunct and row)
+        allowed = values.diagonal(dim1=1, dim2=3).diagonal(dim1=1, dim2=2)  # (batch, kept, rows)
+        possible = (allowed > 0) & torch.isfinite(allowed)
+        error = torch.where(possible, (allowed - margin) / allowed, torch.inf)
+        pick = torch.where(possible.any(2), error.argmin(2), margin.argmax(2))
+    return margin.gather(2, pick.unsqueeze(2)).squeeze(2)
