@@ -119,6 +119,16 @@ def test_rows_of_one_disjunct_are_not_those_of_another() -> None:
     assert alone.rhs.tolist() == [[0.5]]
 
 
+def test_gaps_that_optimised_slopes_would_not_pay_for_are_split_before_a_program_is_asked() -> None:
+    """relu(x) + relu(-x) from below, with slopes of 0: no chord is used, nor is the lower line away from its end."""
+    graph = graph_of(lambda x: torch.relu(x) + torch.relu(-x), (1, 2))
+    problem = problem_of(make_property(2, 2, [([-1.0] * 2, [1.0] * 2)], [(0, [({2: 1.0, 3: 1.0}, 0.0)])]))
+    task = Task.of(graph, problem, 0, torch.tensor([0]), bound_nodes(graph, problem.box))
+    domains = root_domains(task, LATER, steps=0)
+    flat = {key: torch.zeros_like(value) for key, value in domains.fields.items() if key[0] == "slope below"}
+    assert flat and bool((choose(task, domains.updated(flat)) >= 0).all())
+
+
 def test_a_domain_without_relaxation_error_is_settled_by_a_linear_program() -> None:
     """x0 + x1 <= -0.5 is possible for relu(x) of a box above 0 where the box reaches that low, and only there."""
     for low, expected in ((-0.2, None), (-0.3, "sat")):
