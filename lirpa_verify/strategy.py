@@ -105,7 +105,7 @@ def verify(
         with_soft_steps(graph.to(torch.float32, device)), problem.to(torch.float32, device), judge, generator
     )
     report(Progress("attack"))
-    witness = attack.advance(deadline)
+    witness = attack.begin(deadline)
     if witness is not None:
         return Result("sat", witness, "attack")
     graph, problem = graph.to(torch.float64, device), problem.to(torch.float64, device)

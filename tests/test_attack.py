@@ -8,9 +8,11 @@ from deciders import judge, restricted
 from random_networks import dense_graph, generator, graph_of, make_property
 
 from lirpa_verify.attack import gradient
+from lirpa_verify.attack.diversified import diversified
 from lirpa_verify.attack.gradient import Attack
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
+from lirpa_verify.operators.base import Interval
 from lirpa_verify.verdict import Witness
 from vnnlib import Property
 
@@ -47,6 +49,22 @@ def test_violations_in_one_of_many_boxes_and_disjuncts() -> None:
     disjuncts[217] = (217, [({2: 1.0}, 217.1), ({3: -1.0}, -0.5)])
     witness = search(attack_on(graph, make_property(2, 2, boxes, disjuncts)), 40)
     assert witness is not None and 217 <= witness.x[0] <= 217.1
+
+
+def test_violations_that_descent_from_random_points_runs_away_from() -> None:
+    def valley(x: torch.Tensor) -> torch.Tensor:
+        mean = x.mean(1, keepdim=True)  # near 0 at random points and corners, where the first output falls to the right
+        return torch.cat([1 - 0.1 * mean - 5 * torch.relu(-0.3 - mean), mean], 1)
+
+    graph = graph_of(valley, (1, 400))
+    prop = make_property(400, 2, [([-1.0] * 400, [1.0] * 400)], [(0, [({400: 1.0}, -1.0)]), (0, [({401: -1.0}, -2.0)])])
+    attack = attack_on(graph, prop)
+    box = torch.zeros(32, dtype=torch.int64)
+    points, ends = attack.random_points(box), Interval(*(end.expand(32, -1) for end in attack.problem.box))
+    apart = diversified(attack.graph, points, ends, generator(0), Deadline.after(60))
+    assert float(points.mean(1).std()) < 0.1 < 0.5 < float(apart.mean(1).std())
+    assert bool((apart >= ends.lower).all()) and bool((apart <= ends.upper).all())
+    assert attack.begin(Deadline.after(60)) is not None and attack.runs == 2
 
 
 def test_candidates_that_are_not_confirmed_count_for_nothing() -> None:

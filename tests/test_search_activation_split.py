@@ -11,6 +11,7 @@ from random_networks import generator, graph_of, make_property, network, normal,
 from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
+from lirpa_verify.search import milp
 from lirpa_verify.search.activation_split import ActivationSplit
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.look_ahead import choose
@@ -137,6 +138,16 @@ def test_rows_of_one_disjunct_are_not_those_of_another() -> None:
     assert alone.rhs.tolist() == [[0.5]]
 
 
+def test_gaps_that_optimised_slopes_would_not_pay_for_are_split_before_a_program_is_asked() -> None:
+    """relu(x) + relu(-x) from below, with slopes of 0: no chord is used, nor is the lower line away from its end."""
+    graph = graph_of(lambda x: torch.relu(x) + torch.relu(-x), (1, 2))
+    problem = problem_of(make_property(2, 2, [([-1.0] * 2, [1.0] * 2)], [(0, [({2: 1.0, 3: 1.0}, 0.0)])]))
+    task = Task.of(graph, problem, 0, torch.tensor([0]), bound_nodes(graph, problem.box))
+    domains = root_domains(task, LATER, steps=0)
+    flat = {key: torch.zeros_like(value) for key, value in domains.fields.items() if key[0] == "slope below"}
+    assert flat and bool((choose(task, domains.updated(flat)) >= 0).all())
+
+
 def test_a_domain_without_relaxation_error_is_settled_by_a_linear_program() -> None:
     """x0 + x1 <= -0.5 is possible for relu(x) of a box above 0 where the box reaches that low, and only there."""
     for low, expected in ((-0.2, None), (-0.3, "sat")):
@@ -157,6 +168,20 @@ def test_a_domain_without_relaxation_error_is_settled_by_a_linear_program() -> N
         result = search.settle(domains, LATER)
         assert (result and result.verdict) == expected
         assert all(float(points.sum()) <= -0.5 + 1e-6 for points in found)
+
+
+def test_a_linear_program_that_runs_out_of_time_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search stops and goes on, as time for it is given out in parts: what is unfinished is not undecidable."""
+    graph = graph_of(lambda x: torch.relu(x + 1) - 1, (1, 2))
+    problem = problem_of(make_property(2, 2, [([-0.2] * 2, [1.0] * 2)], [(0, [({2: 1.0, 3: 1.0}, -0.5)])]))
+    task = Task.of(graph, problem, 0, torch.tensor([0]), bound_nodes(graph, problem.box))
+    search = search_of(task)
+    bounded = root_domains(task, LATER, steps=0)
+    search.start(bounded.updated({("margin", 0): torch.full_like(bounded.margin, -0.1)}))
+    with monkeypatch.context() as patched:
+        patched.setattr(milp, "solve", lambda *arguments: milp.Answer("stopped"))
+        assert search.run(LATER).verdict == "timeout" and search.stack.count == 1
+    assert search.run(LATER).verdict == "unsat" and search.closed == 1
 
 
 def test_what_single_precision_claims_is_not_taken_for_proved() -> None:

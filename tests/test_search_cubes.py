@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from random_networks import generator, graph_of, make_property, network, normal, problem_of
@@ -62,6 +64,30 @@ def test_a_search_that_gains_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(cubes, "LEAST_BUDGET", 0.0)
     monkeypatch.setattr(ActivationSplit, "outlook", lambda self: Outlook(1e9, 0.0, -10.0))
     assert solved("dense", "relu", 61, 0.4).verdict == "unsat"
+
+
+def test_cuts_are_tried_once_the_search_takes_longer_than_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much time is left, of which ten seconds are next to nothing here."""
+    graph = graph_of(*network("dense", "relu", 61))
+    answers = [Result("timeout"), Result("timeout"), Result("unsat")]
+    tried: list[Cube] = []
+    monkeypatch.setattr(ActivationSplit, "run", lambda self, deadline: answers.pop(0))
+    monkeypatch.setattr(ActivationSplit, "outlook", lambda self: Outlook(10.0, 1.0, -10.0))
+    problem = setting("dense", "relu", 61, 0.4)
+    found = Cubes(problem, 0, LATER, lambda points: None, lambda progress: None, lambda: None)
+
+    def children(self: Cubes, cube: Cube) -> list[Cube]:
+        tried.append(cube)
+        self.gains.append(0.0)
+        return []
+
+    monkeypatch.setattr(Cubes, "children", children)
+    root = root_of(graph, problem)
+    found.search(replace(root, seconds=6.0))
+    assert not tried, "two halves would take twelve seconds"
+    answers[:] = [Result("timeout"), Result("timeout"), Result("unsat")]
+    found.search(replace(root, seconds=4.0))
+    assert len(tried) == 1
 
 
 @pytest.mark.parametrize("kind", ["dense", "residual"])

@@ -3,7 +3,8 @@
 Every start aims at one disjunct and is the best of a few random points and corners of its box: violations
 that fill some thousandth of a box are found by looking, where descent would run past them. The step
 is the sign of the gradient scaled by the box's width, of different first sizes, and shrinks over a run (Madry
-et al., arXiv:1706.06083). An `Attack` can be continued at any time, so that it can share the clock with a proof.
+et al., arXiv:1706.06083). Every second run moves its starts apart first, and its steps stay long for longer. An
+`Attack` can be continued at any time, so that it can share the clock with a proof.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from lirpa_verify.attack.diversified import diversified, gradient_of
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
+from lirpa_verify.operators.base import Interval
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Witness
 
@@ -48,6 +51,11 @@ class Attack:
     def __post_init__(self) -> None:
         self.targets = (self.problem.specification.rows[:, :, 0] >= 0).nonzero().cpu()
 
+    def begin(self, deadline: Deadline) -> Witness | None:
+        """One run of either kind, or a single one where that takes long."""
+        witness = self.advance(deadline)
+        return self.advance(deadline) if witness is None and self.spent < SECONDS_PER_RUN else witness
+
     def advance(self, deadline: Deadline) -> Witness | None:
         """One run of projected gradient descent from fresh starts."""
         started = time.monotonic()
@@ -57,7 +65,11 @@ class Attack:
         box, disjunct = self.choose_targets()
         points, witness = self.start_points(box, disjunct, deadline)
         if witness is None:
-            witness = self.descend(points, box, disjunct, deadline)
+            apart = self.runs % 2 == 1
+            if apart:
+                ends = Interval(self.problem.box.lower[box], self.problem.box.upper[box])
+                points = diversified(self.graph, points, ends, self.generator, deadline)
+            witness = self.descend(points, box, disjunct, deadline, apart)
         seconds = time.monotonic() - started
         self.spent += seconds
         self.runs += 1
@@ -123,7 +135,10 @@ class Attack:
     def confirmed(self, points: Tensor, violating: Tensor) -> Witness | None:
         return self.confirm(points[violating].detach()) if bool(violating.any()) else None
 
-    def descend(self, points: Tensor, box: Tensor, disjunct: Tensor, deadline: Deadline) -> Witness | None:
+    def descend(
+        self, points: Tensor, box: Tensor, disjunct: Tensor, deadline: Deadline, linear: bool
+    ) -> Witness | None:
+        """Sign steps whose size falls in equal steps (`linear`), or by equal factors."""
         lower, upper = self.problem.box.lower[box], self.problem.box.upper[box]
         width = upper - lower
         first = points.new_tensor(FIRST_STEPS).repeat(len(points))[: len(points)].unsqueeze(1)
@@ -136,16 +151,9 @@ class Attack:
             witness = self.confirmed(points, violating)
             if witness is not None or deadline.passed() or gradient is None:
                 return witness
-            done = max(step / (STEPS - 1), 1 - deadline.remaining() / time_left)
-            size = first * (LAST_STEP / first) ** done
+            late = int((STEPS - 1) * (1 - deadline.remaining() / time_left))  # steps that should have been done
+            done = max(step, late) / (STEPS - 1)
+            size = first + done * (LAST_STEP - first) if linear else first * (LAST_STEP / first) ** done
             moved = points.detach() - size * width * torch.nan_to_num(gradient).sign()
             points = torch.minimum(torch.maximum(moved, lower), upper)
         return None
-
-
-def gradient_of(objective: Tensor, points: Tensor) -> Tensor | None:
-    """The gradient, None where the network is piecewise constant all the way: only fresh starts help there."""
-    if not objective.requires_grad:
-        return None
-    (gradient,) = torch.autograd.grad(objective, points, allow_unused=True)
-    return gradient if gradient is not None and bool((gradient != 0).any()) else None

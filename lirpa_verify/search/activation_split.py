@@ -90,11 +90,12 @@ class ActivationSplit:
             entry = choose(self.fast, domains)
             undivided = (entry < 0).nonzero().flatten()
             if len(undivided):
-                decided = self.settle(domains[undivided], deadline)
-                if decided is not None:
-                    return decided
                 divided = (entry >= 0).nonzero().flatten()
+                decided = self.settle(domains[undivided], deadline)
                 domains, entry = domains[divided], entry[divided]
+                if decided is not None:
+                    self.stack.push(domains)
+                    return decided
             children = self.bound_children(domains, entry, deadline)
             open_ = open_domains(children)
             self.bounded += len(children)
@@ -154,7 +155,10 @@ class ActivationSplit:
         return domains.updated({("margin", 0): margin})
 
     def settle(self, domains: Domains, deadline: Deadline) -> Result | None:
-        """Linear programs for domains whose relaxations are exact; None where all of them are infeasible."""
+        """Linear programs for domains whose relaxations are exact; None where all of them are infeasible.
+
+        Those that time does not suffice for go back on the stack.
+        """
         task = self.exact
         for k in range(len(domains)):
             domain = domains[k : k + 1].double()
@@ -168,6 +172,9 @@ class ActivationSplit:
                 witness = self.confirm(answer.point.unsqueeze(0))
                 if witness is not None:
                     return Result("sat", witness, "activation split", self.statistics())
+            if answer.verdict == "stopped":
+                self.stack.push(domains[k:])
+                return Result("timeout", reason="time is up", statistics=self.statistics())
             if answer.verdict != "infeasible":
                 return Result("unknown", reason="a sub-problem is neither proved nor refuted within rounding")
             self.closed += 1

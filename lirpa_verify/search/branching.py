@@ -63,14 +63,35 @@ def scores(
     slopes: Mapping[int, Slopes],
     coefficients: Mapping[int, Tensor],
 ) -> Tensor:
-    """(batch, entries): how much of the bound each entry's relaxation may cost."""
+    """(batch, entries): how much of the bound each entry's relaxation may cost; 0 only where none has a gap.
+
+    Where optimised slopes would leave no cost but the bound proves nothing yet, any gap counts.
+    """
+    costly = costs(graph, layout, intervals, slopes, coefficients, optimised=True)
+    free = costly.amax(1) <= 0
+    if bool(free.any()):
+        every = costs(graph, layout, intervals, slopes, coefficients, optimised=False)
+        costly = torch.where(free.unsqueeze(1), every, costly)
+    return costly
+
+
+def costs(
+    graph: Graph,
+    layout: Layout,
+    intervals: Mapping[int, Interval],
+    slopes: Mapping[int, Slopes],
+    coefficients: Mapping[int, Tensor],
+    optimised: bool,
+) -> Tensor:
+    """(batch, entries): coefficients times gaps, those that optimised slopes leave or all of them."""
     batch = next(iter(intervals.values())).lower.shape[0]
     columns = []
     for z, size in zip(layout.nodes, layout.size, strict=True):
         total = torch.zeros(batch, size, dtype=intervals[z].lower.dtype, device=intervals[z].lower.device)
         for user in graph.users[z]:
-            rows = coefficients.get(user)
-            gaps = graph.nodes[user].operator.costly_gaps(intervals[z], slopes.get(user)) if rows is not None else None
+            rows, operator = coefficients.get(user), graph.nodes[user].operator
+            gaps_of = operator.costly_gaps if optimised else operator.gaps
+            gaps = gaps_of(intervals[z], slopes.get(user)) if rows is not None else None
             if rows is None or gaps is None:
                 continue
             cost = rows.clamp(min=0) * gaps[0] - rows.clamp(max=0) * gaps[1]

@@ -38,7 +38,7 @@ from lirpa_verify.verdict import Progress, Result, Witness
 
 CANDIDATES = 4  # neurons whose two halves are bounded before one is chosen
 STEPS, GOAL_STEPS = 8, 20  # gradient steps on the bounds of a cube's nodes, and of what is to be proved
-TRIAL_SHARE = 0.25  # of the time left: a search that may need more is compared with cuts
+TRIAL_SHARE = 0.25  # of the time left: what comparing a search with cuts may take at most
 LEAST_BUDGET = 1.0  # seconds of search before it is judged
 TINY = 1e-12  # gain per level of a tree that gains nothing
 
@@ -139,7 +139,7 @@ class Cubes:
             outlook = search.outlook()
             self.log_step = outlook.log_step
             first = not self.gains and divisible(cube)
-            if first and outlook.seconds > TRIAL_SHARE * self.deadline.remaining() > 2 * cube.seconds:
+            if first and min(outlook.seconds, TRIAL_SHARE * self.deadline.remaining()) > 2 * cube.seconds:
                 children = self.children(cube)
             if self.gains and outlook.log_seconds > self.cut_cost(cube) and divisible(cube):
                 return None, children, outlook.rate

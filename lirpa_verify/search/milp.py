@@ -38,7 +38,7 @@ ROUNDING = RELATIVE[torch.float64]
 
 @dataclass(frozen=True)
 class Answer:
-    verdict: Literal["infeasible", "feasible", "open"]
+    verdict: Literal["infeasible", "feasible", "stopped", "open"]  # stopped: time was up, or another thread's wish
     point: Tensor | None = None  # (inputs,) of a feasible solution
 
 
@@ -198,7 +198,8 @@ def read_answer(solver: highspy.Highs, inputs: Entries) -> Answer:
     if solver.getInfo().primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible:
         solution = np.append(np.array(solver.getSolution().col_value), 0.0)  # the last one for inputs without variable
         return Answer("feasible", torch.from_numpy(inputs.middle + inputs.radius * solution[inputs.variable]))
-    return Answer("open")
+    early = status in (highspy.HighsModelStatus.kTimeLimit, highspy.HighsModelStatus.kInterrupt)
+    return Answer("stopped" if early else "open")
 
 
 def add_splits(graph: Graph, program: Program, z: int, splits: Splits, known: Mapping[int, Tensor]) -> None:
