@@ -20,6 +20,7 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.rounded import Rounded, rounded
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.operators.discrete import Lookup
+from lirpa_verify.operators.unravelled import unravelled
 from lirpa_verify.search.bound_boxes import bound_rows, interval_rows, still_open
 from lirpa_verify.search.boxes import Boxes
 from lirpa_verify.search.specification import Problem
@@ -110,7 +111,7 @@ class Grid:
             step = max((block for block in blocks if block <= room), default=room)  # the first inputs stay the same
             for start in range(0, size, step):
                 numbers = torch.arange(start, min(size, start + step), device=first.device)
-                yield first + torch.stack(torch.unravel_index(numbers, shape), 1), b
+                yield first + torch.stack(unravelled(numbers, shape), 1), b
 
 
 def violation(grid: Grid, confirm: Confirm, deadline: Deadline) -> Witness | None:
