@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from random_networks import generator, normal
 
 from lirpa_verify.operators.convolution import MANY_CHANNELS, Convolution
+from lirpa_verify.operators.unravelled import unravelled
 
 CASES = [  # channels, kernel, stride, padding, dilation, space
     ((32, 33), (3, 3), (1, 1), (0, 0), (1, 1), (5, 5)),
@@ -54,3 +58,21 @@ def test_taps_are_left_to_torch_where_gradients_are_wanted() -> None:
     assert not operator.tap_by_tap(rows.flatten(0, 2))
     (gradient,) = torch.autograd.grad(operator.transpose(rows)[0].sum(), rows)
     assert bool((gradient != 0).any())
+
+
+def test_places_of_entries_are_those_of_torch() -> None:
+    shape = (2, 5, 1, 7)
+    numbers = torch.randperm(70, generator=generator(3)).reshape(7, 10)
+    for place, expected in zip(unravelled(numbers, shape), torch.unravel_index(numbers, shape), strict=True):
+        assert torch.equal(place, expected)
+
+
+def test_rows_of_single_entries_need_no_computer_algebra() -> None:
+    code = (
+        "import sys, torch\n"
+        "from lirpa_verify.operators.convolution import Convolution\n"
+        "c = Convolution(torch.ones(2, 3, 3, 3), None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, (1, 3, 5, 5))\n"
+        "c.rows_of(torch.arange(4))\n"
+        "sys.exit('sympy' in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

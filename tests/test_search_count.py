@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.rounded import rounded
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.operators.discrete import Scatter
-from lirpa_verify.search.count import count_combinations
+from lirpa_verify.search.count import Pace, count_combinations
 from lirpa_verify.verdict import Progress, Result, Witness
 
 ROUNDINGS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -146,3 +147,10 @@ def test_writing_at_places_in_intervals_encloses_every_order() -> None:
     exact = (box.lower == box.upper).all(1)
     assert torch.equal(lower[exact], upper[exact]) and bool(exact.any())
     assert torch.equal(operator.interval(Interval(places, places)).lower, operator.forward(places))
+
+
+def test_a_proof_goes_on_for_as_long_as_it_may_end_in_time() -> None:
+    late = replace(Pace.of(Deadline.after(5.0), 100), given=10.0)  # half of the time is gone
+    assert late.in_time(60) and not late.in_time(40)
+    assert replace(late, given=5.1).in_time(1)  # too early to tell
+    assert not Pace.of(Deadline.after(-1.0), 100).in_time(99)

@@ -33,7 +33,7 @@ from lirpa_verify.operators.rearrange import Move
 from lirpa_verify.operators.transforms import holds
 
 Method = Literal["ibp", "forward", "crown"]
-CHUNK_BYTES = 2**21  # of coefficients at one node in a backward pass: what stays in a cache
+CHUNK_BYTES = 2**23  # of coefficients at one node in a backward pass: less takes longer to start than to compute
 OWN_ROW_COST = 1.2  # a row with coefficients of its own costs this much more than one that all boxes share
 SMALLEST_GROUP, GROUP_SPREAD = 16, 0.7  # boxes taken together, and how few rows one may want of the most
 PREFIX_CHUNKS = 8  # rows pushed through the linear steps below a node at once, in units of a chunk

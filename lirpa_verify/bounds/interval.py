@@ -12,6 +12,7 @@ from lirpa_verify.bounds.sizes import rounds
 from lirpa_verify.graph.graph import Graph, Node
 from lirpa_verify.operators.base import Interval, Linear
 from lirpa_verify.operators.enclosure import Enclosure
+from lirpa_verify.operators.transforms import holds
 
 
 def interval_step(node: Node, values: list[Interval]) -> Interval:
@@ -32,6 +33,8 @@ def interval_step(node: Node, values: list[Interval]) -> Interval:
 
 
 def unbounded(end: Tensor, value: float) -> Tensor:
+    if holds(torch.isfinite(end.detach().sum()), otherwise=False):  # one quick pass, nearly always enough
+        return end
     return torch.where(torch.isnan(end), value, end)
 
 

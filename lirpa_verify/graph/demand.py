@@ -6,13 +6,13 @@ field of that cell in every layer need not be bounded.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from lirpa_verify.graph.graph import Graph, Node
 from lirpa_verify.graph.simplify import simplify
 from lirpa_verify.graph.window import FIRST, Window, cut, fields, renumbered
 from lirpa_verify.operators.rearrange import Gather
+from lirpa_verify.operators.unravelled import unravelled
 
 
 def demanded(graph: Graph, wanted: Tensor) -> Graph:
@@ -40,7 +40,7 @@ def within_field(graph: Graph) -> Graph | None:
     if len(shape) <= FIRST or shape[0] != 1:
         return None
     index = last.operator.index
-    kept = torch.unravel_index(index[index >= 0], shape)[FIRST:]
+    kept = unravelled(index[index >= 0], shape)[FIRST:]
     window: Window = tuple((int(place.min()), int(place.max()) + 1) for place in kept)
     windows = fields(graph, i, window)
     if windows is None:

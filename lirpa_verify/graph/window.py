@@ -25,6 +25,7 @@ from lirpa_verify.operators.pad import Pad
 from lirpa_verify.operators.rearrange import Concat, Gather, Reshape
 from lirpa_verify.operators.relu import ReLU
 from lirpa_verify.operators.univariate import Univariate
+from lirpa_verify.operators.unravelled import unravelled
 
 Window = tuple[tuple[int, int], ...]  # first and last (exclusive) place along each dimension of space
 FIRST = 2  # dimensions of a node before those of space: model batch and channels
@@ -107,7 +108,7 @@ def window_below(node: Node, window: Window) -> Window | None:
         index = cropped(operator.index.reshape(node.shape), window, 0)
         if bool((index < 0).all()):
             return None
-        places = torch.unravel_index(index[index >= 0], operator.argument_shape)[FIRST:]
+        places = unravelled(index[index >= 0], operator.argument_shape)[FIRST:]
         return tuple((int(place.min()), int(place.max()) + 1) for place in places)
     return None
 
@@ -238,7 +239,7 @@ def constant_part(value: Tensor, shape: tuple[int, ...], window: Window) -> Tens
 
 def renumbered(operator: Gather, index: Tensor, shape: tuple[int, ...], window: Window) -> Gather:
     """The same rearrangement of what is left of the argument."""
-    places = list(torch.unravel_index(index.clamp(min=0), operator.argument_shape))
+    places = list(unravelled(index.clamp(min=0), operator.argument_shape))
     for d, (start, _) in enumerate(window):
         places[FIRST + d] = places[FIRST + d] - start
     number = torch.zeros_like(index)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.operators.base import Linear
+from lirpa_verify.operators.unravelled import unravelled
 
 SMALL_SPACE, MANY_CHANNELS = 16, 32  # where torch's way takes twice as long as matrix products do
 
@@ -64,22 +65,20 @@ class Convolution(Linear):
 
     def rows_of(self, entries: Tensor) -> Tensor:
         """The coefficients of single entries (k,) of the result, without groups: (1, k, *argument)."""
-        space = self.result_space
-        image, channel, *place = torch.unravel_index(entries, (self.argument_shape[0], len(self.weight), *space))
+        image, channel, *place = unravelled(entries, (self.argument_shape[0], len(self.weight), *self.result_space))
         widths = [n + 2 * p for n, p in zip(self.argument_shape[2:], self.padding, strict=True)]
-        rows = self.weight.new_zeros(len(entries), *self.argument_shape[:2], *widths)
-        dimensions = len(space)
-        where: list[Tensor] = [torch.arange(len(entries), device=entries.device), image]
-        where = [t.reshape(-1, *[1] * (dimensions + 1)) for t in where]
-        where.append(torch.arange(self.weight.shape[1], device=entries.device).reshape(1, -1, *[1] * dimensions))
-        for d, first in enumerate(place):
-            reach = first.unsqueeze(1) * self.stride[d] + self.dilation[d] * torch.arange(
-                self.weight.shape[2 + d], device=entries.device
-            )
-            shape = [len(entries), 1, *[1] * dimensions]
-            shape[2 + d] = self.weight.shape[2 + d]
-            where.append(reach.reshape(shape))
-        rows[tuple(where)] = self.weight[channel]
+        shape = (*self.argument_shape[:2], *widths)
+        strides = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
+        # Where a row begins, and where the entries of a kernel lie from there.
+        first, offset = image * strides[0], torch.zeros((), dtype=torch.int64, device=entries.device)
+        steps = [1, *self.dilation]
+        for n, step, stride in zip(self.weight.shape[1:], steps, strides[1:], strict=True):
+            offset = offset.unsqueeze(-1) + torch.arange(n, device=entries.device) * (step * stride)
+        for k, step, stride in zip(place, self.stride, strides[2:], strict=True):
+            first = first + k * (step * stride)
+        rows = self.weight.new_zeros(len(entries), math.prod(shape))
+        rows.scatter_(1, first.unsqueeze(1) + offset.reshape(1, -1), self.weight.flatten(1)[channel])
+        rows = rows.unflatten(1, shape)
         for d, (n, p) in enumerate(zip(self.argument_shape[2:], self.padding, strict=True)):
             rows = rows.narrow(3 + d, p, n)
         return rows.unsqueeze(0)

@@ -20,6 +20,7 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.rounded import Rounded, rounded
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.operators.discrete import Lookup
+from lirpa_verify.operators.unravelled import unravelled
 from lirpa_verify.search.bound_boxes import bound_rows, interval_rows, still_open
 from lirpa_verify.search.boxes import Boxes
 from lirpa_verify.search.specification import Problem
@@ -29,7 +30,7 @@ MOST = 2**20  # combinations
 CHUNK_BYTES = 2**25  # of the widest node's values
 CLOSE_BATCH = 8  # combinations at once whose interval bounds do not suffice
 CLEARANCE = 1e-3  # of the original model's outputs from a threshold: far more than single precision can be wrong
-SHARE = 0.5  # of the time left that a proof by counting may take
+SHARE = 0.25  # of the time left after which a proof by counting that would not end in time is given up
 
 Confirm = Callable[[Tensor], "Witness | None"]
 Report = Callable[[Progress], None]
@@ -63,7 +64,26 @@ def count_combinations(
         witness = violation(grid, confirm, deadline)
         if witness is not None:
             return Result("sat", witness, "all combinations of rounded inputs", {"combinations": sum(grid.sizes)})
-        return proof(grid, confirm, evaluate, deadline.within(SHARE * deadline.remaining()), report)
+        return proof(grid, confirm, evaluate, Pace.of(deadline, sum(grid.sizes)), report)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Whether a proof that goes through all combinations ends in time: told from how far it came so far."""
+
+    deadline: Deadline
+    total: int  # combinations
+    given: float  # seconds left when it began
+
+    @staticmethod
+    def of(deadline: Deadline, total: int) -> Pace:
+        return Pace(deadline, total, deadline.remaining())
+
+    def in_time(self, done: int) -> bool:
+        remaining = self.deadline.remaining()
+        spent = self.given - remaining
+        telling = spent > SHARE * self.given
+        return remaining > 0 and not (telling and spent * (self.total - done) > remaining * done)
 
 
 @dataclass(frozen=True)
@@ -91,7 +111,7 @@ class Grid:
             step = max((block for block in blocks if block <= room), default=room)  # the first inputs stay the same
             for start in range(0, size, step):
                 numbers = torch.arange(start, min(size, start + step), device=first.device)
-                yield first + torch.stack(torch.unravel_index(numbers, shape), 1), b
+                yield first + torch.stack(unravelled(numbers, shape), 1), b
 
 
 def violation(grid: Grid, confirm: Confirm, deadline: Deadline) -> Witness | None:
@@ -113,11 +133,11 @@ def violation(grid: Grid, confirm: Confirm, deadline: Deadline) -> Witness | Non
     return None
 
 
-def proof(grid: Grid, confirm: Confirm, evaluate: Evaluate, deadline: Deadline, report: Report) -> Result | None:
+def proof(grid: Grid, confirm: Confirm, evaluate: Evaluate, pace: Pace, report: Report) -> Result | None:
     """Excludes every disjunct for all combinations, or finds a violation where only the original model is defined."""
-    total, done = sum(grid.sizes), 0
+    done = 0
     for values, b in grid.chunks():
-        if deadline.passed():
+        if not pace.in_time(done):
             return None
         boxes = point_boxes(grid, values, b)
         nodes = while_defined(grid.rounded.graph, boxes.interval)
@@ -131,14 +151,14 @@ def proof(grid: Grid, confirm: Confirm, evaluate: Evaluate, deadline: Deadline, 
             original = Original.of(grid, values[undefined], b, evaluate)
             witness = original.violation(confirm)
             if witness is not None:
-                return Result("sat", witness, "all combinations of rounded inputs", {"combinations": total})
+                return Result("sat", witness, "all combinations of rounded inputs", {"combinations": pace.total})
             if not original.excluded():
                 return None
-        if bool(near.any()) and not proved_closely(grid, values[near], b, deadline):
+        if bool(near.any()) and not proved_closely(grid, values[near], b, pace, done):
             return None
         done += len(values)
-        report(Progress("count", total - done, done))
-    return Result("unsat", reason="all combinations of rounded inputs", statistics={"combinations": total})
+        report(Progress("count", pace.total - done, done))
+    return Result("unsat", reason="all combinations of rounded inputs", statistics={"combinations": pace.total})
 
 
 def while_defined(graph: Graph, box: Interval) -> list[Interval]:
@@ -191,11 +211,12 @@ class Original:
         return bool(clear.all())
 
 
-def proved_closely(grid: Grid, values: Tensor, b: int, deadline: Deadline) -> bool:
+def proved_closely(grid: Grid, values: Tensor, b: int, pace: Pace, done: int) -> bool:
     """Whether linear bounds, in which rounding errors do not multiply from layer to layer, exclude every disjunct."""
     for part in values.split(CLOSE_BATCH):
-        if deadline.passed():
+        if not pace.in_time(done):
             return False
+        done += len(part)
         boxes = point_boxes(grid, part, b)
         nodes = bound_nodes(grid.rounded.graph, boxes.interval)
         bounds = bound_rows(grid.rounded.graph, grid.problem.specification, boxes, nodes)
