@@ -141,9 +141,10 @@ class LinearProgram:
     def __init__(self, lower: np.ndarray, upper: np.ndarray, matrix: np.ndarray, limit: np.ndarray) -> None:
         import highspy  # only needed where there are constraints
 
+        from lirpa_verify.quiet_highs import QuietHighs
+
         n, rows = len(lower), len(limit)
-        self._highs = highspy.Highs()
-        self._highs.setOptionValue("output_flag", False)
+        self._highs = QuietHighs()
         program = highspy.HighsLp()
         program.num_col_, program.num_row_ = n, rows
         program.col_cost_, program.col_lower_, program.col_upper_ = np.zeros(n), lower, upper

@@ -28,6 +28,7 @@ from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.operators.relu import ReLU
+from lirpa_verify.quiet_highs import QuietHighs
 
 TOLERANCE = 1e-9  # feasibility tolerance asked of the solver
 LOOSENED = 1e-8  # by how much scaled rows are loosened
@@ -157,8 +158,8 @@ def solve(
         splits: constraints on nodes of one sub-problem (batch 1).
         started: is given the solver before it runs, to cancel it from another thread.
     """
-    solver = highspy.Highs()
-    for option, setting in (("output_flag", False), ("threads", threads),
+    solver = QuietHighs()
+    for option, setting in (("threads", threads),
                           ("time_limit", max(0.1, deadline.remaining())),
                           ("primal_feasibility_tolerance", TOLERANCE), ("mip_feasibility_tolerance", TOLERANCE),
                           ("mip_max_improving_sols", 1)):  # fmt: skip
