@@ -15,6 +15,7 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.lower import lower
 from lirpa_verify.graph.simplify import simplify
 from lirpa_verify.load.record import record
+from lirpa_verify.load.threads import torch_threads
 from lirpa_verify.operators.base import Interval
 
 K0, K1, K2, K3 = constant(2, 4, 3, 3), constant(4, 2, 3, 3), constant(4, 4, 3, 3) / 2, constant(4, 4, 3, 3, seed=1) / 2
@@ -77,6 +78,28 @@ def test_optimised_bounds_in_windows_hold_and_gain_as_much(name: str, monkeypatc
         )
     gained = [bool((a.upper - a.lower < b.upper - b.lower).any()) for a, b in zip(found[1], values, strict=True)]
     assert any(gained) == (name != "pooled")  # all that is relaxed there is a function of one convolution of the input
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_signs_first_in_windows_side_by_side(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same signs, and undecided entries as tight as with both sides of whole rows, for one thread or several."""
+    graph = simplify(lower(record(NETWORKS[name], [constant(1, 2, 12, 12)]), RULES))
+    generator = torch.Generator().manual_seed(1)
+    centre = torch.randn(1, graph.n_inputs, generator=generator, dtype=torch.float64)
+    box = Interval(centre - 0.03, centre + 0.03)
+    monkeypatch.setattr(intermediate, "best_size", lambda *arguments: None)
+    whole = bound_nodes(graph, box)
+    monkeypatch.setattr(intermediate, "best_size", lambda graph, i, rows: 5 if len(graph.nodes[i].shape) == 4 else None)
+    with torch_threads(threads):
+        part = bound_nodes(graph, box, signs_first=True)
+        assert torch.get_num_threads() == threads
+    for i in graph.tightened:
+        mask = intermediate.undecided_entries(graph, i, whole[i])
+        assert torch.equal(mask, intermediate.undecided_entries(graph, i, part[i]))
+        mask = mask.reshape(whole[i].lower.shape)
+        assert bool((part[i].lower >= whole[i].lower - 1e-8)[mask].all())
+        assert bool((part[i].upper <= whole[i].upper + 1e-8)[mask].all())
 
 
 def test_small_windows_of_large_images_are_worthwhile() -> None:

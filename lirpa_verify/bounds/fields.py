@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from lirpa_verify.bounds.interval import interval_step
-from lirpa_verify.bounds.tiles import tiling
 from lirpa_verify.graph.graph import Graph
-from lirpa_verify.graph.window import FIRST, Cut, Window, cropped, cut, fields, of_used_inputs
+from lirpa_verify.graph.window import Cut, Window, cropped, cut, fields, of_used_inputs
 from lirpa_verify.operators.base import Interval
 
 
@@ -26,9 +25,9 @@ class Field:
 
 
 def fields_of(
-    graph: Graph, i: int, box: Interval, values: list[Interval], wanted: Tensor, size: int
+    graph: Graph, i: int, box: Interval, values: list[Interval], wanted: Tensor, windows: Iterable[Window]
 ) -> Iterator[Field]:
-    """The fields of all windows of node i in which something is wanted.
+    """The fields of those windows of node i in which something is wanted.
 
     Args:
         graph: the network.
@@ -36,14 +35,14 @@ def fields_of(
         box: ``(batch, inputs)`` ends.
         values: bounds of the nodes up to node i.
         wanted: ``(batch, *node)`` mask.
-        size: of the windows, along every dimension of space.
+        windows: of `tiling`.
     """
-    for window in tiling(graph.nodes[i].shape[FIRST:], size):
+    for window in windows:
         here = cropped(wanted, window, 1)
-        windows = fields(graph, i, window) if bool(here.any()) else None
-        if windows is None:
+        below = fields(graph, i, window) if bool(here.any()) else None
+        if below is None:
             continue
-        part = cut(graph, i, windows)
+        part = cut(graph, i, below)
         known: list[Interval] = []
         for node, source in zip(part.graph.nodes, part.source, strict=True):
             if source is None:

@@ -30,10 +30,10 @@ from lirpa_verify.bounds.intermediate import signs_suffice, undecided_entries
 from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.rounding import intersect, outward, single
 from lirpa_verify.bounds.sizes import sizes
-from lirpa_verify.bounds.tiles import best_size
+from lirpa_verify.bounds.tiles import best_size, tiling
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
-from lirpa_verify.graph.window import cropped
+from lirpa_verify.graph.window import FIRST, cropped
 from lirpa_verify.operators.base import Interval, flat
 
 CHUNK_BYTES = 2**28  # of slopes, their gradients and what autograd keeps
@@ -100,7 +100,8 @@ def optimise_node(
         return optimise_entries(graph, fast, i, index, value, below, Goal(effort, splits, suffices))
     lower, upper = (end.clone() for end in value)
     done, width, left = 0, 0.0, 0.0
-    for field in fields_of(graph, i, below[0], [*below, value], mask.unflatten(1, graph.nodes[i].shape), size):
+    windows = tiling(graph.nodes[i].shape[FIRST:], size)
+    for field in fields_of(graph, i, below[0], [*below, value], mask.unflatten(1, graph.nodes[i].shape), windows):
         if effort.deadline.passed() or (done >= SAMPLE and left > (1 - LEAST_GAIN) * width):
             break
         *known, last = field.values

@@ -1,11 +1,15 @@
-"""One thread for many small operations."""
+"""One thread for many small operations, and parts of a work side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -21,3 +25,15 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def side_by_side(function: Callable[[Sequence[T]], None], items: Sequence[T]) -> None:
+    """Calls the function with a share of the items in each of as many threads as torch has, without gradients."""
+    count = min(torch.get_num_threads(), len(items))
+    if count <= 1:
+        with torch.no_grad():
+            function(items)
+        return
+    shares = [items[k::count] for k in range(count)]
+    with torch_threads(1), ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(torch.no_grad()(function), shares))
