@@ -25,6 +25,7 @@ from lirpa_verify.judge import Judge
 from lirpa_verify.methods import DEVICES, METHODS
 from lirpa_verify.network import Network
 from lirpa_verify.ranges import output_ranges
+from lirpa_verify.search.box_constants import with_box_constants
 from lirpa_verify.search.count import count_combinations
 from lirpa_verify.search.input_split import input_split
 from lirpa_verify.search.single_pass import single_pass
@@ -130,7 +131,9 @@ def prove(
         result = split_activations(graph, problem, deadline, judge, report, interlude)
         if result.verdict != "unknown" or method != "auto":
             return result
-    return input_split(graph, problem, deadline, judge, report, None, interlude)
+    inputs = graph.n_inputs
+    graph, problem = with_box_constants(graph, problem)
+    return input_split(graph, problem, deadline, lambda x: judge(x[:, :inputs]), report, None, interlude)
 
 
 def check_fit(network: Network, prop: Property) -> None:

@@ -12,6 +12,7 @@ from lirpa_verify.graph.graph import Graph
 FIRST_BATCH = 64
 BATCH_BYTES = 2**26
 LONGEST_ROUND = 2.0  # seconds of all processors: news, attacks and the deadline wait for the end of a round
+SLOWER = 0.75  # of the best rate: where two sizes in a row bring less, larger ones are not tried
 NEWEST = 0.5  # weight of the newest measurement of a size
 
 
@@ -38,10 +39,12 @@ class BatchSize:
         known = self.rates.get(self.now, rate)
         self.rates[self.now] = rate = NEWEST * rate + (1 - NEWEST) * known
         double = min(self.limit, 2 * self.now)
+        best = max(self.rates.values())
+        slower = all(self.rates.get(size, best) < SLOWER * best for size in (self.now, self.now // 2))
         if seconds > LONGEST_ROUND:
             self.rates[self.now] = 0.0
             self.now = max(1, self.now // 2)
-        elif 2 * seconds < LONGEST_ROUND and double not in self.rates:
+        elif 2 * seconds < LONGEST_ROUND and double not in self.rates and not slower:
             self.now = double  # one that is slower may stand before a faster one
         else:
             self.now = max(self.rates, key=self.rates.__getitem__)
