@@ -88,7 +88,7 @@ def test_attained_thresholds_stay_open(style: Callable[[Dense, torch.Generator],
             task = Task.of(small, problem, 0, torch.tensor([0]), values)
             roots, domains = task.roots, root_domains(task, Deadline.after(20))
             assert bool(feasible(domains).all()) and float(domains.margin) <= 0, seed
-            answer = milp.solve(small, values, roots.start, roots.rhs[0], Deadline.after(20), threads=1)
+            answer = milp.solve(small, values, roots.start, roots.rhs[0], Deadline.after(20))
             assert answer.verdict != "infeasible", seed
 
 

@@ -41,7 +41,7 @@ def program(graph: Graph, prop: Property) -> milp.Answer:
     whole = problem.full(torch.stack([problem.box.lower[0], problem.box.upper[0]]))
     values = bound_nodes(graph, Interval(whole[:1], whole[1:]))
     roots = make_roots(graph, problem, 0, torch.tensor([0]))
-    return milp.solve(graph, values, roots.start, roots.rhs[0], Deadline.after(20), threads=1)
+    return milp.solve(graph, values, roots.start, roots.rhs[0], Deadline.after(20))
 
 
 @pytest.mark.parametrize("conjuncts", [1, 2])
@@ -118,4 +118,4 @@ def test_leaky_networks_as_programs() -> None:
 def program_of_two(graph: Graph, prop: Property) -> milp.Answer:
     problem = problem_of(prop)
     roots = make_roots(graph, problem, 0, torch.tensor([0]))
-    return milp.solve(graph, bound_nodes(graph, problem.box), roots.start, roots.rhs[0], Deadline.after(20), threads=1)
+    return milp.solve(graph, bound_nodes(graph, problem.box), roots.start, roots.rhs[0], Deadline.after(20))

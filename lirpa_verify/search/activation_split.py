@@ -167,7 +167,7 @@ class ActivationSplit:
             if not milp.encodable(task.graph):
                 return Result("unknown", reason="a sub-problem without relaxation error cannot be proved")
             values = task.values(domain)
-            answer = milp.solve(task.graph, values, rows, task.roots.rhs[root], deadline, 1, domain.splits())
+            answer = milp.solve(task.graph, values, rows, task.roots.rhs[root], deadline, domain.splits())
             if answer.verdict == "feasible" and answer.point is not None:
                 witness = self.confirm(answer.point.unsqueeze(0))
                 if witness is not None:

@@ -142,7 +142,6 @@ def solve(
     rows: Mapping[int, Tensor],
     rhs: Tensor,
     deadline: Deadline,
-    threads: int = 0,
     splits: Splits = NONE,
     started: Callable[[highspy.Highs], None] = lambda solver: None,
 ) -> Answer:
@@ -154,13 +153,11 @@ def solve(
         rows: coefficients ``(1, conjuncts, *node)`` at the output (and the input).
         rhs: ``(conjuncts,)``.
         deadline: when to give up.
-        threads: for the solver; 0 leaves the choice to it.
         splits: constraints on nodes of one sub-problem (batch 1).
         started: is given the solver before it runs, to cancel it from another thread.
     """
     solver = QuietHighs()
-    for option, setting in (("threads", threads),
-                          ("time_limit", max(0.1, deadline.remaining())),
+    for option, setting in (("time_limit", max(0.1, deadline.remaining())),
                           ("primal_feasibility_tolerance", TOLERANCE), ("mip_feasibility_tolerance", TOLERANCE),
                           ("mip_max_improving_sols", 1)):  # fmt: skip
         solver.setOptionValue(option, setting)

@@ -55,7 +55,7 @@ class Solver:
                 return
             start = {i: rows[d : d + 1] for i, rows in self.roots.start.items()}
             rhs = self.roots.rhs[d]
-            answer = milp.solve(self.graph, self.values, start, rhs, self.deadline, 1, started=self.watch)
+            answer = milp.solve(self.graph, self.values, start, rhs, self.deadline, started=self.watch)
             if answer.verdict != "infeasible":
                 self.answer = answer
                 return
