@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from function_checks import Function, constant
+from random_networks import generator, samples
 
 from lirpa_verify.bounds import intermediate, optimised_nodes, tiles
 from lirpa_verify.bounds.intermediate import bound_nodes
@@ -15,8 +16,8 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.lower import lower
 from lirpa_verify.graph.simplify import simplify
 from lirpa_verify.load.record import record
-from lirpa_verify.load.threads import torch_threads
 from lirpa_verify.operators.base import Interval
+from lirpa_verify.threads import torch_threads
 
 K0, K1, K2, K3 = constant(2, 4, 3, 3), constant(4, 2, 3, 3), constant(4, 4, 3, 3) / 2, constant(4, 4, 3, 3, seed=1) / 2
 NETWORKS: dict[str, Function] = {
@@ -29,12 +30,16 @@ NETWORKS: dict[str, Function] = {
 }
 
 
+def setting(name: str, size: int, boxes: int, radius: float, seed: int = 0) -> tuple[Graph, Interval]:
+    """A network on images of two channels, and boxes around random ones."""
+    graph = simplify(lower(record(NETWORKS[name], [constant(1, 2, size, size)]), RULES))
+    centre = torch.randn(boxes, graph.n_inputs, generator=generator(seed), dtype=torch.float64)
+    return graph, Interval(centre - radius, centre + radius)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_same_bounds_as_with_whole_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = simplify(lower(record(NETWORKS[name], [constant(1, 2, 12, 12)]), RULES))
-    generator = torch.Generator().manual_seed(0)
-    centre = torch.randn(2, graph.n_inputs, generator=generator, dtype=torch.float64)
-    box = Interval(centre - 0.1, centre + 0.1)
+    graph, box = setting(name, size=12, boxes=2, radius=0.1)
     monkeypatch.setattr(intermediate, "best_size", lambda *arguments: None)
     whole = bound_nodes(graph, box, "crown")
     chosen = []
@@ -52,10 +57,7 @@ def test_same_bounds_as_with_whole_rows(name: str, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_optimised_bounds_in_windows_hold_and_gain_as_much(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = simplify(lower(record(NETWORKS[name], [constant(1, 2, 8, 8)]), RULES))
-    generator = torch.Generator().manual_seed(0)
-    centre = torch.randn(1, graph.n_inputs, generator=generator, dtype=torch.float64)
-    box = Interval(centre - 0.1, centre + 0.1)
+    graph, box = setting(name, size=8, boxes=1, radius=0.1)
     values = bound_nodes(graph, box, "crown")
     monkeypatch.setattr(optimised_nodes, "LEAST_GAIN", -1.0)  # no entry is left out because others gain little
     found = []
@@ -66,7 +68,7 @@ def test_optimised_bounds_in_windows_hold_and_gain_as_much(name: str, monkeypatc
 
         monkeypatch.setattr(optimised_nodes, "best_size", chosen)
         found.append(optimised_nodes.optimise_nodes(graph, box, values, optimised_nodes.Effort(4, Deadline.after(1e6))))
-    points = centre + 0.1 * (2 * torch.rand(300, graph.n_inputs, generator=generator, dtype=torch.float64) - 1)
+    points = samples(generator(0), box, 300)[:, 0]
     reached = [points]
     for node in graph.nodes[1:]:
         reached.append(node.operator.forward(*(reached[a] for a in node.arguments)))
@@ -84,10 +86,7 @@ def test_optimised_bounds_in_windows_hold_and_gain_as_much(name: str, monkeypatc
 @pytest.mark.parametrize("name", NETWORKS)
 def test_signs_first_in_windows_side_by_side(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same signs, and undecided entries as tight as with both sides of whole rows, for one thread or several."""
-    graph = simplify(lower(record(NETWORKS[name], [constant(1, 2, 12, 12)]), RULES))
-    generator = torch.Generator().manual_seed(1)
-    centre = torch.randn(1, graph.n_inputs, generator=generator, dtype=torch.float64)
-    box = Interval(centre - 0.03, centre + 0.03)
+    graph, box = setting(name, size=12, boxes=1, radius=0.03, seed=1)
     monkeypatch.setattr(intermediate, "best_size", lambda *arguments: None)
     whole = bound_nodes(graph, box)
     monkeypatch.setattr(intermediate, "best_size", lambda graph, i, rows: 5 if len(graph.nodes[i].shape) == 4 else None)

@@ -28,11 +28,11 @@ from lirpa_verify.bounds.tiles import best_size, tiling
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.window import FIRST, Window, cropped
-from lirpa_verify.load.threads import side_by_side
 from lirpa_verify.operators.base import Interval, Lines, Slopes, flat
 from lirpa_verify.operators.convolution import Convolution
 from lirpa_verify.operators.rearrange import Move
 from lirpa_verify.operators.transforms import holds
+from lirpa_verify.threads import side_by_side
 
 Method = Literal["ibp", "forward", "crown"]
 CHUNK_BYTES = 2**23  # of coefficients at one node in a backward pass: less takes longer to start than to compute
@@ -94,8 +94,8 @@ def bound_nodes(
             own, mask = slopes.get(i), undecided_entries(graph, i, value)
             size = None if own else best_size(graph, i, int(mask.any(0).sum()))
             if size is None:
-                start = centre.get(i)
-                value = tighten(graph, i, box, value, values, own or defaults, {} if own else lines, mask, until, start)
+                free, fixed = (own, {}) if own else (defaults, lines)
+                value = tighten(graph, i, box, value, values, free, fixed, mask, until, centre.get(i))
             else:
                 value = tighten_in_windows(graph, i, box, value, values, lines, mask, size, until, centre.get(i))
         values.append(value)

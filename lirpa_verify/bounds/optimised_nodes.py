@@ -8,7 +8,6 @@ for in single precision; the bounds are computed from them in double precision.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import torch
@@ -63,7 +62,6 @@ def optimise_nodes(
     values: list[Interval],
     effort: Effort,
     splits: Splits = NONE,
-    only: Collection[int] | None = None,
 ) -> list[Interval]:
     """Tighter bounds of all nodes over one box.
 
@@ -73,7 +71,6 @@ def optimise_nodes(
         values: bounds of every node, for instance from CROWN.
         splits: constraints on nodes that hold as well, in double precision.
         effort: when the deadline has passed the remaining nodes keep what they had.
-        only: nodes to spend it on; all whose bounds matter unless given.
 
     Returns:
         One interval per node, nowhere wider than `values`.
@@ -82,7 +79,7 @@ def optimise_nodes(
     fast = graph.to(torch.float32, box.lower.device)
     for i, node in enumerate(graph.nodes[1:], start=1):
         value = intersect(values[i], interval_step(node, improved))
-        if i in (graph.tightened if only is None else only):
+        if i in graph.tightened:
             value = optimise_node(graph, fast, i, value, improved, effort, splits)
         improved.append(value)
     return improved
@@ -94,10 +91,9 @@ def optimise_node(
     """Bounds of one node from those of the nodes below it; `fast` is the network in single precision."""
     mask = undecided_entries(graph, i, value)
     size = None if splits.sign else best_size(graph, i, int(mask.sum()))
-    suffices = signs_suffice(graph, i)
+    goal = Goal(effort, splits, signs_suffice(graph, i))
     if size is None:
-        index = mask[0].nonzero().flatten()
-        return optimise_entries(graph, fast, i, index, value, below, Goal(effort, splits, suffices))
+        return optimise_entries(graph, fast, i, mask[0].nonzero().flatten(), value, below, goal)
     lower, upper = (end.clone() for end in value)
     done, width, left = 0, 0.0, 0.0
     windows = tiling(graph.nodes[i].shape[FIRST:], size)
@@ -107,9 +103,7 @@ def optimise_node(
         *known, last = field.values
         index = field.wanted[0].nonzero().flatten()
         small = field.graph.to(torch.float32, last.lower.device)
-        found = optimise_entries(
-            field.graph, small, field.graph.output, index, last, known, Goal(effort, splits, suffices)
-        )
+        found = optimise_entries(field.graph, small, field.graph.output, index, last, known, goal)
         share = gain(last, found, index)
         before = float((last.upper - last.lower).flatten(1)[:, index].sum())
         done, width, left = done + len(index), width + before, left + (1 - share) * before

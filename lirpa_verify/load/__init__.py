@@ -42,7 +42,7 @@ def convert_model(data: bytes, name: str) -> Recording:
     from lirpa_verify.load.check import check_recording
     from lirpa_verify.load.onnx_model import parse_model, without_zero_dimensions
     from lirpa_verify.load.onnx_program import record_model
-    from lirpa_verify.load.threads import torch_threads
+    from lirpa_verify.threads import torch_threads
 
     model = parse_model(data, name)
     with torch_threads(1 if len(data) < _MANY_BYTES else torch.get_num_threads()):

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lirpa_verify.bounds.interval import interval_bounds
+from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.graph.graph import Graph, Node
 from lirpa_verify.graph.simplify import simplify
 from lirpa_verify.operators.base import Interval, Linear
@@ -50,7 +50,7 @@ def with_box_constants(graph: Graph, problem: Problem) -> tuple[Graph, Problem]:
     left = sum(node.size for node, kept in zip(graph.nodes, varies, strict=True) if kept)
     if not varies[graph.output] or not frontier or left > WORTHWHILE * sum(node.size for node in graph.nodes):
         return graph, problem
-    bounds = constants(graph, problem.box, wide, frontier)
+    bounds = constants(graph, problem.box, varies, frontier)
     if not all(bool(torch.isfinite(end).all()) for value in bounds for end in value):
         return graph, problem
     middles = [(value.lower + value.upper) / 2 for value in bounds]
@@ -81,13 +81,14 @@ def varying_nodes(graph: Graph, wide: Tensor) -> list[bool]:
     return varies
 
 
-def constants(graph: Graph, box: Interval, wide: Tensor, frontier: list[int]) -> list[Interval]:
-    """Bounds of nodes that do not depend on the wide inputs, box by box: ``(boxes, *node)`` each."""
-    point = Interval(*(torch.where(wide, box.lower, end) for end in box))
+def constants(graph: Graph, box: Interval, varies: list[bool], frontier: list[int]) -> list[Interval]:
+    """Bounds of nodes that do not vary within boxes, box by box: ``(boxes, *node)`` each."""
     parts: list[list[Interval]] = [[] for _ in frontier]
-    for k in range(0, len(point.lower), CHUNK):
-        here = Interval(*(end[k : k + CHUNK] for end in point))
-        values = interval_bounds(graph, here)
+    for k in range(0, len(box.lower), CHUNK):
+        here = Interval(*(end[k : k + CHUNK] for end in box))
+        values = [here]
+        for node, varying in zip(graph.nodes[1:], varies[1:], strict=True):
+            values.append(here if varying else interval_step(node, values))  # no fixed node takes a varying one
         for part, i in zip(parts, frontier, strict=True):
             part.append(Interval(*(end.expand(len(here.lower), *graph.nodes[i].shape) for end in values[i])))
     return [Interval(*(torch.cat([p[side] for p in part]) for side in (0, 1))) for part in parts]

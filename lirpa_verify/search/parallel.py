@@ -17,9 +17,9 @@ from typing import TypeVar
 import torch
 
 from lirpa_verify.bounds.crown import LinearBound
-from lirpa_verify.load.threads import torch_threads
 from lirpa_verify.search.bound_boxes import RowBounds
 from lirpa_verify.search.boxes import Boxes
+from lirpa_verify.threads import single_threads
 
 T = TypeVar("T")
 SMALLEST_PART = (
@@ -62,5 +62,5 @@ def workers(wanted: bool) -> Iterator[Workers]:
     if not wanted or count == 1:
         yield Workers(1, None)
         return
-    with torch_threads(1), ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with single_threads(count) as pool:
         yield Workers(count, pool)

@@ -27,6 +27,13 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def single_threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """So many threads in each of which torch has one, as it has meanwhile in the thread that waits for them."""
+    with torch_threads(1), ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield pool
+
+
 def side_by_side(function: Callable[[Sequence[T]], None], items: Sequence[T]) -> None:
     """Calls the function with a share of the items in each of as many threads as torch has, without gradients."""
     count = min(torch.get_num_threads(), len(items))
@@ -35,5 +42,5 @@ def side_by_side(function: Callable[[Sequence[T]], None], items: Sequence[T]) ->
             function(items)
         return
     shares = [items[k::count] for k in range(count)]
-    with torch_threads(1), ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with single_threads(count) as pool:
         list(pool.map(torch.no_grad()(function), shares))
