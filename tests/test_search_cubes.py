@@ -83,10 +83,10 @@ def test_cuts_are_tried_once_the_search_takes_longer_than_they_do(monkeypatch: p
 
     monkeypatch.setattr(Cubes, "children", children)
     root = root_of(graph, problem)
-    found.search(replace(root, seconds=6.0))
+    found.search(replace(root, seconds=6.0, narrowed=True))
     assert not tried, "two halves would take twelve seconds"
     answers[:] = [Result("timeout"), Result("timeout"), Result("unsat")]
-    found.search(replace(root, seconds=4.0))
+    found.search(replace(root, seconds=4.0, narrowed=True))
     assert len(tried) == 1
 
 

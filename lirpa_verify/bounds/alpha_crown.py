@@ -157,6 +157,7 @@ def optimise(
     proceed: Callable[[Tensor], bool] = lambda margin: True,
     rate: float = FIRST_RATE,
     goal: bool = True,
+    given: Mapping[int, Tensor] | None = None,
 ) -> Optimised:
     """Gradient ascent (Adam) on the slopes and multipliers of every row that is not yet proved.
 
@@ -168,6 +169,7 @@ def optimise(
         proceed: asked after every iteration with the best margins; False stops.
         rate: first step size, in units of a slope's range.
         goal: whether a margin above 0 is all that is wanted of a row.
+        given: first steps of the multipliers of some nodes ``(batch, rows, *node)``, where coefficients do not tell.
     """
     parameters = parameters.map(lambda t: t.detach().clone())
     variables = parameters.tensors()
@@ -181,7 +183,7 @@ def optimise(
         with torch.set_grad_enabled(step < steps):
             margins, linear = bound(graph, target, parameters, watch)
         if watch:
-            units = step_units(parameters, linear, rate)
+            units = step_units(parameters, linear, rate, given or {})
         best = improved(best, margins.detach(), parameters, linear)
         # A relaxation may be reached by no coefficients: behind a choice by places, say.
         if step == steps or not margins.requires_grad or not proceed(best.margin):
@@ -202,10 +204,15 @@ def optimise(
     return best
 
 
-def step_units(parameters: Parameters, linear: LinearBound, rate: float) -> list[Tensor | float]:
+def step_units(
+    parameters: Parameters, linear: LinearBound, rate: float, given: Mapping[int, Tensor]
+) -> list[Tensor | float]:
     """Per variable the unit of its steps: slopes move within [0, 1], a multiplier adds to the coefficients it meets."""
     units: list[Tensor | float] = []
     for i, beta in parameters.multipliers.items():
+        if i in given:
+            units.append(given[i] / rate)
+            continue
         rows = linear.watched[i].detach().abs()
         largest = rows.flatten(2).amax(2).clamp(min=SMALLEST_UNIT)
         units.append(MULTIPLIER_RATE / rate * largest.reshape(*largest.shape, *[1] * (beta.dim() - 2)))

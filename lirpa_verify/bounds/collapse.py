@@ -16,13 +16,13 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from lirpa_verify.bounds.alpha_crown import Splits
+from lirpa_verify.bounds.alpha_crown import Parameters, Splits
 from lirpa_verify.bounds.crown import Pushed, one_hot_rows, push
 from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.sizes import sizes, weighed_exactly
 from lirpa_verify.graph.graph import Graph, Node
 from lirpa_verify.operators.arithmetic import Combine
-from lirpa_verify.operators.base import Interval, Lines, Operator
+from lirpa_verify.operators.base import Interval, Lines, Operator, Slopes
 from lirpa_verify.operators.joint_dense import JointDense
 from lirpa_verify.operators.rearrange import Gather
 
@@ -45,6 +45,7 @@ class Collapsed:
     graph: Graph
     values: list[Interval]  # bounds of its nodes, (1, *node)
     kept: dict[int, Kept]  # per node that a nonlinear operator takes
+    place: dict[int, int]  # per nonlinear node of the network, the collapsed one's
 
     def carried(self, splits: Splits) -> Splits:
         """Constraints on kept entries, on the collapsed network."""
@@ -54,6 +55,18 @@ class Collapsed:
                 found.sign[kept.node] = splits.sign[z].flatten(1)[:, kept.entries]
                 found.point[kept.node] = splits.point[z].flatten(1)[:, kept.entries]
         return found
+
+    def carried_parameters(self, graph: Graph, parameters: Parameters) -> Parameters:
+        """What was optimised on the network (rows of targets stay the same), for the entries that are left."""
+        positions, multipliers = {}, {}
+        for u, position in parameters.positions.items():
+            if u in self.place:
+                entries = self.kept[graph.nodes[u].arguments[0]].entries
+                positions[self.place[u]] = Slopes(*(t.flatten(2)[:, :, entries] for t in position))
+        for z, multiplier in parameters.multipliers.items():
+            if z in self.kept:
+                multipliers[self.kept[z].node] = multiplier.flatten(2)[:, :, self.kept[z].entries]
+        return Parameters(positions, multipliers, parameters.weights)
 
     def restore(self, values: Sequence[Interval], tighter: Sequence[Interval]) -> list[Interval]:
         """Bounds of the network's nodes, with those of the collapsed one where they are known."""
@@ -115,7 +128,7 @@ def collapse(
             built.kept[z] = Kept(built.add_affine(maps[z], chosen(values[z], entries[z])), entries[z])
         built.add_nonlinear(u)
     built.add_affine(last, values[graph.output])
-    return Collapsed(Graph(tuple(built.nodes)), built.bounds, built.kept)
+    return Collapsed(Graph(tuple(built.nodes)), built.bounds, built.kept, built.place)
 
 
 def chosen(interval: Interval, entries: Tensor) -> Interval:

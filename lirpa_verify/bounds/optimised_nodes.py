@@ -8,6 +8,7 @@ for in single precision; the bounds are computed from them in double precision.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,6 +38,8 @@ from lirpa_verify.operators.base import Interval, flat
 
 CHUNK_BYTES = 2**28  # of slopes, their gradients and what autograd keeps
 STEP_PASSES = 4  # what a step with gradients costs, in passes without
+UNIT_ABOVE = 0.03  # first steps of multipliers of constraints above a node, as share of what could pay for them
+SMALLEST_PAID = 1e-6
 SAMPLE, LEAST_GAIN = 32, 0.01  # entries that are optimised first, and the share of their widths that has to go
 
 
@@ -93,17 +96,17 @@ def optimise_node(
     size = None if splits.sign else best_size(graph, i, int(mask.sum()))
     goal = Goal(effort, splits, signs_suffice(graph, i))
     if size is None:
-        return optimise_entries(graph, fast, i, mask[0].nonzero().flatten(), value, below, goal)
+        return optimise_entries(graph, fast, i, mask[0].nonzero().flatten(), [*below, value], goal)
     lower, upper = (end.clone() for end in value)
     done, width, left = 0, 0.0, 0.0
     windows = tiling(graph.nodes[i].shape[FIRST:], size)
     for field in fields_of(graph, i, below[0], [*below, value], mask.unflatten(1, graph.nodes[i].shape), windows):
         if effort.deadline.passed() or (done >= SAMPLE and left > (1 - LEAST_GAIN) * width):
             break
-        *known, last = field.values
+        last = field.values[-1]
         index = field.wanted[0].nonzero().flatten()
         small = field.graph.to(torch.float32, last.lower.device)
-        found = optimise_entries(field.graph, small, field.graph.output, index, last, known, goal)
+        found = optimise_entries(field.graph, small, field.graph.output, index, field.values, goal)
         share = gain(last, found, index)
         before = float((last.upper - last.lower).flatten(1)[:, index].sum())
         done, width, left = done + len(index), width + before, left + (1 - share) * before
@@ -119,21 +122,25 @@ class Goal:
     effort: Effort
     splits: Splits
     signs: bool  # whether their signs suffice
+    lacking: float | None = None  # where the splits constrain the output too: what its bound lacks to exclude that
 
 
 def optimise_entries(
-    graph: Graph, fast: Graph, i: int, index: Tensor, value: Interval, below: list[Interval], goal: Goal
+    graph: Graph, fast: Graph, i: int, index: Tensor, values: Sequence[Interval], goal: Goal
 ) -> Interval:
-    """Bounds of entries ``index`` (entries,) of a node, the others as they are."""
-    shape, box, effort = graph.nodes[i].shape, below[0], goal.effort
+    """Bounds of entries ``index`` (entries,) of node i, the others as they are.
+
+    `values` are bounds of the nodes up to it, or of all nodes where a constraint on the output is to be used.
+    """
+    shape, box, value, effort = graph.nodes[i].shape, values[0], values[i], goal.effort
+    top = i if goal.lacking is None else graph.output
     lower, upper = (flat(end, 1).clone() for end in value)
-    neurons = sum(graph.nodes[a].size for a in graph.ancestors[i] if graph.nodes[a].operator.bounded)
+    neurons = sum(graph.nodes[a].size for a in graph.ancestors[top] if graph.nodes[a].operator.bounded)
     if neurons == 0 or len(index) == 0:
         return value
     chunk = max(1, CHUNK_BYTES // (2 * 20 * 4 * neurons))
-    splits = goal.splits.on(graph.ancestors[i] - {i})
-    known_sizes = sizes(graph, [*below, value])
-    exact = Target({}, box.lower.new_zeros(1, 0), box, dict(enumerate(below)), splits, known_sizes)
+    splits = goal.splits.on(graph.ancestors[top] - {i})
+    exact = Target({}, box.lower.new_zeros(1, 0), box, dict(enumerate(values)), splits, sizes(graph, values))
     rounded = {a: single(interval) for a, interval in exact.intervals.items()}
     first = index[:0]
     for number, part in enumerate(sampled(index, chunk)):
@@ -141,18 +148,48 @@ def optimise_entries(
             break
         first = part
         rows = with_negated(one_hot_rows(part, shape, box.lower))
+        start = {i: rows}
+        if top != i:
+            start[top] = rows.new_zeros(1, rows.shape[1], *graph.nodes[top].shape)
         rhs = rows.new_zeros(1, rows.shape[1])
-        estimate = Target({i: rows.float()}, rhs.float(), rounded[0], rounded, splits.map(Tensor.float), None)
+        estimate = Target(
+            {a: r.float() for a, r in start.items()}, rhs.float(), rounded[0], rounded, splits.map(Tensor.float), None
+        )
         multipliers = {z: rows.new_zeros(1, rows.shape[1], *graph.nodes[z].shape).float() for z in splits.sign}
-        start = Parameters(initial_positions(fast, rounded, graph.ancestors[i], rows.shape[1]), multipliers)
-        best = optimise(fast, estimate, start, effort.steps, effort.proceed, effort.rate, goal=goal.signs)
+        parameters = Parameters(initial_positions(fast, rounded, graph.ancestors[top], rows.shape[1]), multipliers)
+        units = units_above(graph, i, part, rounded, multipliers, goal.lacking) if goal.lacking else {}
+        best = optimise(fast, estimate, parameters, effort.steps, effort.proceed, effort.rate, goal.signs, units)
         with torch.no_grad():
             parameters = best.parameters.map(Tensor.double)
-            margins, _ = bound(graph, replace(exact, start={i: rows}, rhs=rhs), parameters)
+            margins, _ = bound(graph, replace(exact, start=start, rhs=rhs), parameters)
         found = outward(Interval(margins[:, : len(part)], -margins[:, len(part) :]))
         lower[:, part] = torch.fmax(lower[:, part], found.lower)
         upper[:, part] = torch.fmin(upper[:, part], found.upper)
     return Interval(lower.reshape(-1, *shape), upper.reshape(-1, *shape))
+
+
+def units_above(
+    graph: Graph,
+    i: int,
+    part: Tensor,
+    values: Mapping[int, Interval],
+    multipliers: Mapping[int, Tensor],
+    lacking: float,
+) -> dict[int, Tensor]:
+    """Steps of the multipliers of constraints that are not below node i, in units of what they trade for what.
+
+    A multiplier pays with the distance of its constraint's bound from the point, and gains at most the width of
+    the entry's interval.
+    """
+    width = (values[i].upper - values[i].lower).flatten(1)[:, part].repeat(1, 2)  # (1, rows)
+    units = {}
+    for z in multipliers:
+        if z in graph.ancestors[i]:
+            continue
+        paid = torch.full_like(width[:, :1], lacking) if z == graph.output else values[z].upper - values[z].lower
+        paid = paid.clamp(min=SMALLEST_PAID).reshape(1, 1, *paid.shape[1:])
+        units[z] = UNIT_ABOVE * width.reshape(*width.shape, *[1] * (paid.dim() - 2)) / paid
+    return units
 
 
 def sampled(index: Tensor, chunk: int) -> list[Tensor]:

@@ -32,13 +32,16 @@ from lirpa_verify.search.box_root import over_box_root
 from lirpa_verify.search.branching import splitter
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.influence import entry_gaps, influence
-from lirpa_verify.search.roots import Task, root_domains
+from lirpa_verify.search.output_constraint import assume_violation, nothing_in, with_decided
+from lirpa_verify.search.roots import Roots, Task, root_domains, rooted
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Progress, Result, Witness
 
 CANDIDATES = 4  # neurons whose two halves are bounded before one is chosen
 STEPS, GOAL_STEPS = 8, 20  # gradient steps on the bounds of a cube's nodes, and of what is to be proved
 TRIAL_SHARE = 0.25  # of the time left: what comparing a search with cuts may take at most
+NARROWING = 1  # a sweep of bounds under the assumption of a violation, in times that bounding a half takes
+LEAST_GAINED = 0.05  # share of what a bound lacks, or of the undecided entries, that a sweep has to take off
 LEAST_BUDGET = 1.0  # seconds of search before it is judged
 TINY = 1e-12  # gain per level of a tree that gains nothing
 
@@ -51,6 +54,7 @@ class Cube:
     disjuncts: Tensor  # of the problem, one per root of the task
     domains: Domains
     seconds: float  # that bounding it took, or would take one of its halves
+    narrowed: bool = False  # whether bounds under the assumption of a violation were tried
 
     @property
     def margin(self) -> float:
@@ -99,20 +103,30 @@ class Cubes:
                 return Result("timeout", reason="time is up", statistics={"cubes": self.closed, "open": len(stack)})
             cube = stack.pop()
             self.report(Progress("cubes", len(stack) + 1, self.closed, cube.margin))
-            children: list[Cube] | None = None
-            hopeless = -cube.margin / max(rate, TINY) + self.log_step > self.cut_cost(cube) + 3
-            if not (hopeless and divisible(cube)):
-                result, children, rate = self.search(cube)
+            children = None if cube is root else self.narrow(cube)
+            if children is None:
+                result, children, rate = self.advance(cube, rate)
                 if result is not None and result.verdict != "unsat":
                     return result
-                if result is not None:
-                    self.closed += 1
-                    continue
-            stack += self.children(cube) if children is None else children
+            self.closed += not children
+            stack += children
             beside = self.interlude()
             if beside is not None:
                 return beside
         return Result("unsat", reason="activation split", statistics={"cubes": self.closed})
+
+    def advance(self, cube: Cube, rate: float) -> tuple[Result | None, list[Cube], float]:
+        """Searches a cube, or cuts it where searches of such a gain per level have no hope.
+
+        Returns:
+            The search's result, if it ended; the cubes that replace this one; and the gain per level.
+        """
+        if -cube.margin / max(rate, TINY) + self.log_step > self.cut_cost(cube) + 3 and divisible(cube):
+            return None, self.children(cube), rate
+        result, children, rate = self.search(cube)
+        if result is not None:
+            return result, [], rate
+        return None, self.children(cube) if children is None else children, rate
 
     def cut_cost(self, cube: Cube) -> float:
         """Logarithm of the seconds that cuts down to a proof would take."""
@@ -136,6 +150,11 @@ class Cubes:
             result = search.run(self.deadline.within(budget))
             if result.verdict != "timeout" or self.deadline.passed():
                 return result, None, math.inf
+            if not cube.narrowed:
+                narrower = self.narrow(cube)
+                if narrower is not None:
+                    return None, narrower, math.inf
+                cube = replace(cube, narrowed=True)
             outlook = search.outlook()
             self.log_step = outlook.log_step
             first = not self.gains and divisible(cube)
@@ -151,23 +170,66 @@ class Cubes:
         task = cube.task
         for half in self.cut(task):
             child = self.bound_cube(cube, half)
-            self.gains.append(max(0.0, min(0.0, child.margin) - cube.margin))
-            if len(child.domains.open_index):
+            margin = 0.0 if child is None else min(0.0, child.margin)
+            self.gains.append(max(0.0, margin - cube.margin))
+            if child is not None and len(child.domains.open_index):
                 bounded.append(child)
         return sorted(bounded, key=lambda c: c.margin)  # the nearest to a proof is taken first
 
-    def bound_cube(self, cube: Cube, half: Half) -> Cube:
-        """Optimises the bounds of all nodes, collapses what they decide and bounds what is to be proved."""
+    def narrow(self, cube: Cube) -> list[Cube] | None:
+        """The cube's open roots one by one, with bounds that assume a violation; None where that gains nothing."""
+        if cube.narrowed or not divisible(cube) or NARROWING * cube.seconds > TRIAL_SHARE * self.deadline.remaining():
+            return None
+        open_ = cube.domains.open_index
+        first, *others = open_[cube.domains.margin[open_].argsort(descending=True)].tolist()  # the nearest to a proof
+        before = single_root(cube, first)
+        after = self.narrow_root(before)
+        if after is before:
+            return None
+        left = [] if after is None else [after]
+        return [*left, *(single_root(cube, k) for k in reversed(others))]
+
+    def narrow_root(self, cube: Cube) -> Cube | None:
+        """A cube with one root, as narrow as sweeps make it; None where nothing is left of it."""
+        effort = Effort(STEPS, self.deadline.within(TRIAL_SHARE * self.deadline.remaining()))
+        while True:
+            started = time.monotonic()
+            values = assume_violation(cube.task, -cube.margin, effort)
+            if values is None:
+                return None
+            after = self.bounded(cube, values, with_decided(cube.task, values), started)
+            if len(after.domains.open_index) == 0:
+                return None
+            gained = max(1 - after.margin / cube.margin, 1 - undecided(after.task) / max(1, undecided(cube.task)))
+            if gained < LEAST_GAINED or effort.deadline.passed():
+                return cube
+            cube = replace(after, seconds=cube.seconds, narrowed=True)
+
+    def bound_cube(self, cube: Cube, half: Half) -> Cube | None:
+        """Optimises the bounds of all nodes, collapses what they decide and bounds what is to be proved.
+
+        Returns:
+            None where nothing is in it.
+        """
         started = time.monotonic()
         graph, cuts, effort = cube.task.graph, half.cuts, Effort(STEPS, self.deadline)
         values = optimise_nodes(graph, half.values[0], half.values, effort, cuts)
-        small = collapse(graph, values, {z: sign != 0 for z, sign in cuts.sign.items()})
+        if nothing_in(values):
+            return None
+        return self.bounded(cube, values, with_decided(replace(cube.task, cuts=cuts), values), started)
+
+    def bounded(self, cube: Cube, values: list[Interval], cuts: Splits, started: float) -> Cube:
+        """A part of a cube with these bounds and cuts."""
+        known = cube.domains.parameters()
+        small = collapse(cube.task.graph, values, {z: sign != 0 for z, sign in cuts.sign.items()})
         if small is None:
-            task = replace(cube.task, nodes=tuple(values), sizes=sizes(graph, values), cuts=cuts)
+            task = replace(cube.task, nodes=tuple(values), sizes=sizes(cube.task.graph, values), cuts=cuts)
         else:
-            cuts = small.carried(cuts)
+            cuts, known = small.carried(cuts), small.carried_parameters(cube.task.graph, known)
             task = Task.of(small.graph, self.problem, self.box, cube.disjuncts, small.values, cuts)
-        domains = root_domains(task, self.deadline, GOAL_STEPS)
+        domains = root_domains(task, self.deadline, GOAL_STEPS, known)
+        margin = torch.fmax(domains.margin, cube.domains.margin)  # what holds in the cube holds in its part
+        domains = domains.updated({("margin", 0): margin})
         return Cube(task, cube.disjuncts, domains, max(1e-3, time.monotonic() - started))
 
     @torch.no_grad()
@@ -182,6 +244,23 @@ class Cubes:
                 best = gain, halves
         assert best is not None
         return best[1]
+
+
+def single_root(cube: Cube, k: int) -> Cube:
+    """The cube with one of its roots."""
+    if len(cube.domains) == 1:
+        return cube
+    one = slice(k, k + 1)
+    roots = Roots({i: rows[one] for i, rows in cube.task.roots.start.items()}, cube.task.roots.rhs[one])
+    task = replace(cube.task, roots=roots)
+    return replace(cube, task=task, disjuncts=cube.disjuncts[one], domains=rooted(cube.domains[one]))
+
+
+def undecided(task: Task) -> int:
+    """Entries that can be split to some effect."""
+    return sum(
+        int((entry_gaps(task.graph, splitter(task.graph, z), task.nodes[z])[1] > 0).sum()) for z in task.layout.nodes
+    )
 
 
 def halved(task: Task, entry: Tensor) -> tuple[Half, Half]:

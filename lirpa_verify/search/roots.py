@@ -87,13 +87,14 @@ def make_roots(graph: Graph, problem: Problem, box: int, disjuncts: Tensor) -> R
     return Roots(start, problem.specification.rhs[rows])
 
 
-def root_domains(task: Task, deadline: Deadline, steps: int = ROOT_STEPS) -> Domains:
+def root_domains(task: Task, deadline: Deadline, steps: int = ROOT_STEPS, known: Parameters | None = None) -> Domains:
     """One domain per root, bounded with optimised slopes.
 
     Args:
         task: in double precision.
         deadline: when to stop optimising.
         steps: of optimisation, at most.
+        known: parameters to start from, where there are better ones than the operators' own.
     """
     graph, layout, roots = task.graph, task.layout, task.roots
     count = len(roots.rhs)
@@ -114,6 +115,10 @@ def root_domains(task: Task, deadline: Deadline, steps: int = ROOT_STEPS) -> Dom
     mix = torch.full_like(roots.rhs, 1 / conjuncts).unsqueeze(1) if conjuncts > 1 else None
     multipliers = {z: torch.zeros_like(fields["lower", z]).unsqueeze(1) for z in layout.nodes}
     active = {z: m for z, m in multipliers.items() if z in task.cuts.on(layout.nodes).sign}
+    if known is not None:
+        positions |= known.positions
+        active |= {z: m for z, m in known.multipliers.items() if z in active}
+        mix = known.weights
     start = Parameters(positions, active, mix)
     best = optimise(
         graph, task.target(domains), start, steps, lambda margin: unproved(margin) and not deadline.passed()

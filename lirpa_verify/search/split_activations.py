@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lirpa_verify.bounds.collapse import collapse
 from lirpa_verify.bounds.intermediate import bound_nodes
-from lirpa_verify.bounds.optimised_nodes import optimise_nodes, timed_effort
+from lirpa_verify.bounds.optimised_nodes import STEP_PASSES, optimise_nodes, timed_effort
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
@@ -134,7 +134,9 @@ def refined(
     seconds = time.monotonic() - started
     effort = timed_effort(seconds, BOUNDS_SHARE * deadline.remaining(), deadline)
     if effort.steps >= LEAST_STEPS:
+        started = time.monotonic()
         tighter = optimise_nodes(small.graph, values[0], tighter, effort)
+        seconds = min(seconds, (time.monotonic() - started) / (STEP_PASSES * effort.steps))
     smaller = collapse(small.graph, tighter)
     assert smaller is not None  # a part of one that was not too large
     return Task.of(smaller.graph, problem, b, disjuncts, smaller.values), small.restore(values, tighter), seconds
