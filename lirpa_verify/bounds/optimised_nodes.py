@@ -37,7 +37,7 @@ from lirpa_verify.graph.window import FIRST, cropped
 from lirpa_verify.operators.base import Interval, flat
 
 CHUNK_BYTES = 2**28  # of slopes, their gradients and what autograd keeps
-STEP_PASSES = 4  # what a step with gradients costs, in passes without
+STEP_PASSES = 2  # what a step with gradients in single precision costs, in passes without in double precision
 UNIT_ABOVE = 0.03  # first steps of multipliers of constraints above a node, as share of what could pay for them
 SMALLEST_PAID = 1e-6
 SAMPLE, LEAST_GAIN = 32, 0.01  # entries that are optimised first, and the share of their widths that has to go

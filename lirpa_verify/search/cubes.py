@@ -40,7 +40,7 @@ from lirpa_verify.verdict import Progress, Result, Witness
 CANDIDATES = 4  # neurons whose two halves are bounded before one is chosen
 STEPS, GOAL_STEPS = 8, 20  # gradient steps on the bounds of a cube's nodes, and of what is to be proved
 TRIAL_SHARE = 0.25  # of the time left: what comparing a search with cuts may take at most
-NARROWING = 1  # a sweep of bounds under the assumption of a violation, in times that bounding a half takes
+SWEEP = 0.25  # time of a sweep of bounds under the assumption of a violation, relative to bounding a half
 LEAST_GAINED = 0.05  # share of what a bound lacks, or of the undecided entries, that a sweep has to take off
 LEAST_BUDGET = 1.0  # seconds of search before it is judged
 TINY = 1e-12  # gain per level of a tree that gains nothing
@@ -144,7 +144,7 @@ class Cubes:
         task, domains = over_box_root(cube.task, cube.domains, self.deadline)
         search = ActivationSplit(task, self.confirm, self.report, self.interlude)
         search.start(domains)
-        budget = max(LEAST_BUDGET, cube.seconds)
+        budget = max(LEAST_BUDGET, cube.seconds if cube.narrowed else SWEEP * cube.seconds)
         children = None
         while True:
             result = search.run(self.deadline.within(budget))
@@ -178,7 +178,7 @@ class Cubes:
 
     def narrow(self, cube: Cube) -> list[Cube] | None:
         """The cube's open roots one by one, with bounds that assume a violation; None where that gains nothing."""
-        if cube.narrowed or not divisible(cube) or NARROWING * cube.seconds > TRIAL_SHARE * self.deadline.remaining():
+        if cube.narrowed or not divisible(cube):
             return None
         open_ = cube.domains.open_index
         first, *others = open_[cube.domains.margin[open_].argsort(descending=True)].tolist()  # the nearest to a proof
