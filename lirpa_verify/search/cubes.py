@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -42,8 +43,12 @@ STEPS, GOAL_STEPS = 8, 20  # gradient steps on the bounds of a cube's nodes, and
 TRIAL_SHARE = 0.25  # of the time left: what comparing a search with cuts may take at most
 SWEEP = 0.25  # time of a sweep of bounds under the assumption of a violation, relative to bounding a half
 LEAST_GAINED = 0.05  # share of what a bound lacks, or of the undecided entries, that a sweep has to take off
+DOUBT = 1.0  # of what cuts are expected to cost, as a logarithm to base 2: their gains fall as they go on
 LEAST_BUDGET = 1.0  # seconds of search before it is judged
 TINY = 1e-12  # gain per level of a tree that gains nothing
+
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ class Cubes:
     interlude: Callable[[], Result | None]
     gains: list[float] = field(default_factory=list)  # of margin, per cut
     closed: int = 0
+    worked: float = 0.0  # seconds that halves have taken: choosing cuts, bounding, narrowing
     log_step: float = -math.inf  # logarithm of the seconds that a domain of the search takes
     generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
 
@@ -103,9 +109,12 @@ class Cubes:
                 return Result("timeout", reason="time is up", statistics={"cubes": self.closed, "open": len(stack)})
             cube = stack.pop()
             self.report(Progress("cubes", len(stack) + 1, self.closed, cube.margin))
-            children = None if cube is root else self.narrow(cube)
+            children = None
+            if cube is not root:
+                children = self.timed(self.narrow, cube) if cube.task.cuts.sign else self.narrow(cube)
             if children is None:
-                result, children, rate = self.advance(cube, rate)
+                tried = cube if cube is root else replace(cube, narrowed=True)
+                result, children, rate = self.advance(tried, rate)
                 if result is not None and result.verdict != "unsat":
                     return result
             self.closed += not children
@@ -122,18 +131,26 @@ class Cubes:
             The search's result, if it ended; the cubes that replace this one; and the gain per level.
         """
         if -cube.margin / max(rate, TINY) + self.log_step > self.cut_cost(cube) + 3 and divisible(cube):
-            return None, self.children(cube), rate
+            return None, self.timed(self.children, cube), rate
         result, children, rate = self.search(cube)
         if result is not None:
             return result, [], rate
-        return None, self.children(cube) if children is None else children, rate
+        return None, self.timed(self.children, cube) if children is None else children, rate
+
+    def timed(self, work: Callable[[Cube], Found], cube: Cube) -> Found:
+        """What the work on the cube returns; the time it takes counts as that of halves."""
+        started = time.monotonic()
+        found = work(cube)
+        self.worked += time.monotonic() - started
+        return found
 
     def cut_cost(self, cube: Cube) -> float:
         """Logarithm of the seconds that cuts down to a proof would take."""
         recent = self.gains[-4:]
         gain = sum(recent) / len(recent) if recent else math.inf
         levels = -cube.margin / gain if gain > 0 and math.isfinite(cube.margin) else HOPELESS
-        return math.log2(cube.seconds) + min(levels, HOPELESS)
+        per_half = max(cube.seconds, self.worked / max(1, len(self.gains)))
+        return math.log2(per_half) + min(levels, HOPELESS) + DOUBT
 
     def search(self, cube: Cube) -> tuple[Result | None, list[Cube] | None, float]:
         """An activation split for as long as it promises more than cuts do.
@@ -159,7 +176,7 @@ class Cubes:
             self.log_step = outlook.log_step
             first = not self.gains and divisible(cube)
             if first and min(outlook.seconds, TRIAL_SHARE * self.deadline.remaining()) > 2 * cube.seconds:
-                children = self.children(cube)
+                children = self.timed(self.children, cube)
             if self.gains and outlook.log_seconds > self.cut_cost(cube) and divisible(cube):
                 return None, children, outlook.rate
             budget *= 2
