@@ -21,6 +21,7 @@ from lirpa_verify.search.bound_boxes import RowBounds, still_open
 from lirpa_verify.search.boxes import Boxes, join
 from lirpa_verify.search.effort import OLDEST_GAIN, Effort
 from lirpa_verify.search.halving import can_halve, split
+from lirpa_verify.search.mix import with_mixture
 from lirpa_verify.search.parallel import workers
 from lirpa_verify.search.shrink import shrink
 from lirpa_verify.search.specification import Problem
@@ -163,7 +164,7 @@ def reduce(boxes: Boxes, bounds: RowBounds) -> tuple[Boxes, Tensor]:
     weight = bounds.linear.weight[keep].unflatten(1, (-1, rows))
     margin = bounds.margin[keep]
     offset = bounds.linear.offset[keep].unflatten(1, (-1, rows)).masked_fill(torch.isinf(margin), -torch.inf)
-    cut = shrink(boxes.interval, weight, offset, open_)
+    cut = shrink(boxes.interval, *with_mixture(boxes.interval, weight, offset), open_)
     alive = boxes.alive.clone()
     alive[:, bounds.disjuncts] = open_
     worst = margin.amax(2).masked_fill(~open_, torch.inf).amin(1)

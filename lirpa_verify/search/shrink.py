@@ -30,23 +30,29 @@ def shrink(box: Interval, weight: Tensor, offset: Tensor, open_disjuncts: Tensor
     """
     lower = box.lower[:, None].expand(-1, weight.shape[1], -1)  # (batch, disjuncts, inputs)
     upper = box.upper[:, None].expand_as(lower)
+    least, slack, _ = minima(lower, upper, weight, offset)
     for _ in range(PASSES):
         lower, upper = cut(lower, upper, weight, offset)
-    shut = (~open_disjuncts | (lower > upper).any(2)).unsqueeze(2)
+    # A row that hardly depends on the inputs may be positive without bounding any of them.
+    shut = (~open_disjuncts | (lower > upper).any(2) | (least.sum(3) + offset > slack).any(2)).unsqueeze(2)
     low = lower.masked_fill(shut, torch.inf).amin(1)
     high = upper.masked_fill(shut, -torch.inf).amax(1)
     return Interval(low, high)
 
 
+def minima(lower: Tensor, upper: Tensor, weight: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The terms of the rows' minima without the offset (batch, disjuncts, rows, inputs), their rounding, their size."""
+    low, high = lower.unsqueeze(2), upper.unsqueeze(2)  # (batch, disjuncts, 1, inputs)
+    magnitude = (weight.abs() * torch.maximum(low.abs(), high.abs())).sum(3) + offset.abs()
+    return torch.minimum(weight * low, weight * high), RELATIVE[weight.dtype] * (magnitude + 1e-3), magnitude
+
+
 def cut(lower: Tensor, upper: Tensor, weight: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
     """One pass: every coordinate against every row. Ends move inward only, padded outward for rounding."""
-    low, high = lower.unsqueeze(2), upper.unsqueeze(2)  # (batch, disjuncts, 1, inputs)
-    least = torch.minimum(weight * low, weight * high)
+    least, slack, magnitude = minima(lower, upper, weight, offset)
     total = least.sum(3, keepdim=True) + offset.unsqueeze(3)
-    magnitude = (weight.abs() * torch.maximum(low.abs(), high.abs())).sum(3, keepdim=True) + offset.abs().unsqueeze(3)
-    slack = RELATIVE[weight.dtype] * (magnitude + 1e-3)  # rounding of the sums
-    limit = (slack - (total - least)) / weight  # where weight > 0: x <= limit
-    usable = weight.abs() > 1e-12 * magnitude
+    limit = (slack.unsqueeze(3) - (total - least)) / weight  # where weight > 0: x <= limit
+    usable = weight.abs() > 1e-12 * magnitude.unsqueeze(3)
     limit_up = torch.where(usable & (weight > 0), limit, torch.inf).amin(2)
     limit_down = torch.where(usable & (weight < 0), limit, -torch.inf).amax(2)
     pad = RELATIVE[weight.dtype] * torch.maximum(lower.abs(), upper.abs())
