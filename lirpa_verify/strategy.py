@@ -28,6 +28,7 @@ from lirpa_verify.ranges import output_ranges
 from lirpa_verify.search.box_constants import with_box_constants
 from lirpa_verify.search.count import count_combinations
 from lirpa_verify.search.input_split import input_split
+from lirpa_verify.search.propagation import decided_by_propagation
 from lirpa_verify.search.single_pass import single_pass
 from lirpa_verify.search.specification import Problem, make_problem
 from lirpa_verify.search.split_activations import split_activations
@@ -126,6 +127,9 @@ def prove(
     method = options.method
     if method in ("ibp", "forward", "crown", "alpha-crown"):
         return single_pass(graph, problem, deadline, BACKWARD.get(method, "crown"), method == "alpha-crown", report)
+    decided = decided_by_propagation(graph, problem, deadline, judge) if method == "auto" else None
+    if decided is not None:
+        return decided
     few = int((problem.box.upper > problem.box.lower).sum(1).max()) <= INPUT_SPLIT_LIMIT
     if method == "activation-split" or (method == "auto" and not few):
         result = split_activations(graph, problem, deadline, judge, report, interlude)
