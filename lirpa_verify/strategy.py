@@ -64,11 +64,12 @@ class Interlude:
     started: float = field(default_factory=time.monotonic)
 
     def __call__(self) -> Result | None:
-        elapsed = time.monotonic() - self.started
-        if self.attack.spent >= ATTACK_SHARE * elapsed:
-            return None
-        witness = self.attack.advance(self.deadline)
-        return None if witness is None else Result("sat", witness, "attack")
+        # As often as it takes: a round of the proof may be longer than many runs of the attack.
+        while self.attack.spent < ATTACK_SHARE * (time.monotonic() - self.started) and not self.deadline.passed():
+            witness = self.attack.advance(self.deadline)
+            if witness is not None:
+                return Result("sat", witness, "attack")
+        return None
 
 
 def verify(

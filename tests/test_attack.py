@@ -42,6 +42,15 @@ def test_planted_violations_are_found() -> None:
         assert witness is not None and prop.evaluate(witness.x, witness.y), seed
 
 
+def test_descent_goes_on_where_gradients_are_switched_off() -> None:
+    """As in an input split; a single point of a box of 60 inputs is not found by looking."""
+    graph = graph_of(lambda x: (x - 0.3).abs().sum(1, keepdim=True), (1, 60))
+    prop = make_property(60, 1, [([0.0] * 60, [1.0] * 60)], [(0, [({60: 1.0}, 1.0)])])
+    attack = attack_on(graph, prop)
+    with torch.no_grad():
+        assert search(attack) is not None
+
+
 def test_violations_in_one_of_many_boxes_and_disjuncts() -> None:
     graph = graph_of(lambda x: torch.relu(x) - torch.relu(-x), (1, 2))
     boxes = [([float(k), 0.0], [k + 0.5, 1.0]) for k in range(300)]

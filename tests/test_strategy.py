@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,10 +14,11 @@ from onnx import helper
 from onnx_models import save, save_dense
 from random_networks import Dense, generator, make_property
 
+from lirpa_verify.attack.gradient import Attack
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.errors import PropertyMismatch
 from lirpa_verify.network import Network, load_network
-from lirpa_verify.strategy import Options, output_ranges, verify
+from lirpa_verify.strategy import Interlude, Options, output_ranges, verify
 from lirpa_verify.verdict import Progress, Result
 from vnnlib import Property
 
@@ -172,3 +175,20 @@ def test_inputs_the_network_ignores(tmp_path: Path) -> None:
     for method in SEARCHES:
         for rhs, verdict in ((0.5, "sat"), (0.4, "unsat")):
             assert run(network, make_property(2, 1, [box], [(0, [({2: 1.0}, rhs)])]), method).verdict == verdict
+
+
+class Runs:
+    """An attack whose runs take a tenth of a second on its own clock."""
+
+    def __init__(self) -> None:
+        self.spent, self.count = 0.0, 0
+
+    def advance(self, deadline: Deadline) -> None:
+        self.spent, self.count = self.spent + 0.1, self.count + 1
+
+
+def test_an_attack_beside_a_proof_has_its_share_however_long_the_rounds_are() -> None:
+    attack = Runs()
+    interlude = Interlude(cast(Attack, attack), Deadline.after(60), started=time.monotonic() - 10)
+    assert interlude() is None and 10 <= attack.count <= 12
+    assert interlude() is None and attack.count <= 12

@@ -145,9 +145,10 @@ class Attack:
         time_left = max(1e-9, deadline.remaining())
         for step in range(STEPS):
             points = points.detach().requires_grad_()
-            with torch.enable_grad():
+            with torch.enable_grad():  # the proof that it runs beside has no use for gradients
                 loss, violating = self.losses(points, box, disjunct)
-            gradient = gradient_of(loss.sum(), points)
+                total = loss.sum()
+            gradient = gradient_of(total, points)
             witness = self.confirmed(points, violating)
             if witness is not None or deadline.passed() or gradient is None:
                 return witness
