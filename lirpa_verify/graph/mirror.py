@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.graph.graph import Graph, Node
+from lirpa_verify.graph.mirror_channels import channels_below, without_channels
 from lirpa_verify.operators.arithmetic import Combine
+from lirpa_verify.operators.convolution import Convolution
 from lirpa_verify.operators.dense import Dense
 from lirpa_verify.operators.relu import ReLU
 from lirpa_verify.operators.sparse_dense import SPARSE_DENSITY, SparseDense, product
 
 NEAR = 1e-9  # of the largest: far above what rounding may add to a sum, far below how sums differ by chance
-WORTHWHILE = 0.25  # of the neurons must be copies: the linear path costs a product of its own
+WORTHWHILE = 0.02  # of the neurons must be copies: the linear path costs a product of its own
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,14 @@ def merge_mirrored(graph: Graph) -> Graph:
     position: list[int] = []
     for i, node in enumerate(graph.nodes):
         moved = replace(node, arguments=tuple(position[a] for a in node.arguments))
+        channels = channels_below(graph, i)
+        if channels is not None:
+            copies = worthwhile_copies(channels)
+            below = nodes[nodes[moved.arguments[0]].arguments[0]].operator
+            rewritten = copies is not None and isinstance(below, Convolution)
+            nodes.extend(without_channels(nodes, moved, copies.first, copies.same) if copies and rewritten else [moved])
+            position.append(len(nodes) - 1)
+            continue
         copies = copies_below(graph, i)
         if copies is not None and not isinstance(nodes[nodes[moved.arguments[0]].arguments[0]].operator, Dense):
             copies = None  # the matrix below was itself the end of a chain that has just been rewritten
@@ -56,9 +66,14 @@ def copies_below(graph: Graph, i: int) -> Copies | None:
     after, relu, before = (node.operator for node in chain)
     if not (isinstance(after, Dense) and plain(after) and isinstance(before, Dense) and plain(before)):
         return None
-    if relu != ReLU() or not may_have_copies(before):
+    return worthwhile_copies(before) if relu == ReLU() else None
+
+
+def worthwhile_copies(dense: Dense) -> Copies | None:
+    """The copies among the columns, where there are enough of them."""
+    if not may_have_copies(dense):
         return None
-    copies = find_copies(before)
+    copies = find_copies(dense)
     itself = copies.first == torch.arange(len(copies.first))
     return copies if int((~itself).sum()) >= WORTHWHILE * len(itself) else None
 
