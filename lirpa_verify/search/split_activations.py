@@ -32,7 +32,7 @@ from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Progress, Result, Witness
 
 FIRST_SHARE = 0.85  # of the time left for the first bounds of the whole box, without which nothing else succeeds
-JUMPS_SHARE = 0.6  # of the time left for the sides of jumps, if these can close anything
+JUMPS_SHARE = 0.8  # of the time left for the sides of jumps, if these can close anything
 BOUNDS_SHARE = 0.25  # of the time left that improving them may take
 LEAST_STEPS = 3  # fewer gradient steps on intermediate bounds are not worth their first pass
 FEW_STEPS = 6  # gradient steps on intermediate bounds of networks that are not collapsed: 0.95 of what 15 gain
