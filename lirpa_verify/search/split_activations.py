@@ -20,17 +20,19 @@ from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import milp
-from lirpa_verify.search.bound_boxes import bound_rows, still_open
+from lirpa_verify.search.bound_boxes import bound_rows, interval_rows, still_open
 from lirpa_verify.search.cubes import Cube, Cubes, passes_per_half
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.enclosed_root import enclosed
 from lirpa_verify.search.input_split import initial_boxes
+from lirpa_verify.search.jumps import decide_jumps
 from lirpa_verify.search.milp_beside import Beside, Interlude, Solver, running
 from lirpa_verify.search.roots import ROOT_STEPS, Task, make_roots, root_domains, rooted
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Progress, Result, Witness
 
-FIRST_SHARE = 0.6  # of the time left for the first bounds of the whole box, without which nothing else succeeds
+FIRST_SHARE = 0.85  # of the time left for the first bounds of the whole box, without which nothing else succeeds
+JUMPS_SHARE = 0.8  # of the time left for the sides of jumps, if these can close anything
 BOUNDS_SHARE = 0.25  # of the time left that improving them may take
 LEAST_STEPS = 3  # fewer gradient steps on intermediate bounds are not worth their first pass
 FEW_STEPS = 6  # gradient steps on intermediate bounds of networks that are not collapsed: 0.95 of what 15 gain
@@ -60,6 +62,10 @@ def split_activations(
         seconds = time.monotonic() - started
         if len(disjuncts) == 0:
             continue
+        values = with_jumps(graph, problem, b, disjuncts, values, deadline, report)
+        disjuncts = disjuncts[open_rows(graph, problem, b, disjuncts, values)]
+        if len(disjuncts) == 0:
+            continue
         task = Task.of(graph, problem, b, disjuncts, values)
         domains = alpha_crown(task, deadline, report, QUICK_STEPS)
         if len(domains.open_index) == 0:
@@ -87,10 +93,33 @@ def split_activations(
     return Result("unsat", reason="activation split")
 
 
+@torch.no_grad()
+def with_jumps(
+    graph: Graph,
+    problem: Problem,
+    b: int,
+    disjuncts: Tensor,
+    values: list[Interval],
+    deadline: Deadline,
+    report: Callable[[Progress], None],
+) -> list[Interval]:
+    """Bounds of the nodes with arguments of jumps decided, where that may close some disjuncts."""
+
+    def open_(known: list[Interval]) -> Tensor:
+        return open_rows(graph, problem, b, disjuncts, known)
+
+    until = deadline.within(JUMPS_SHARE * deadline.remaining())
+    return decide_jumps(graph, values, open_, until, lambda left: report(Progress("jumps", left)))
+
+
 def open_rows(graph: Graph, problem: Problem, b: int, disjuncts: Tensor, values: list[Interval]) -> Tensor:
     """(disjuncts,) bool: of which no row alone is proved impossible by these bounds of the nodes."""
     box = initial_boxes(problem)[slice(b, b + 1)]
-    return still_open(box, bound_rows(graph, problem.specification, box, values, disjuncts))[0]
+    by_lines = still_open(box, bound_rows(graph, problem.specification, box, values, disjuncts))[0]
+    bounds = interval_rows(graph, problem.specification, box, values)  # of a sum of steps these are tighter at times
+    by_intervals = torch.zeros_like(box.alive[0])
+    by_intervals[bounds.disjuncts] = still_open(box, bounds)[0]
+    return by_lines & by_intervals[disjuncts]
 
 
 def solve(cubes: Cubes, root: Cube, deadline: Deadline) -> Result:
