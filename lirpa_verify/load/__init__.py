@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from lirpa_verify.load.cache import cached_recording, store_recording
+from lirpa_verify.load.external_data import embedded
 from lirpa_verify.load.model_file import read_file, read_model_bytes, unpack
 from lirpa_verify.load.recording import Recording
 
@@ -22,7 +23,7 @@ def load_recording(path: str | os.PathLike[str], use_cache: bool = True) -> Reco
 
     Raises `ModelError` for a file that is not a sound model, `UnsupportedOperator` for what cannot be converted.
     """
-    packed = read_file(path)
+    packed = embedded(read_file(path), path)
     # The digest of the file as it lies there: a packed model that was seen before need not be unpacked.
     digest = hashlib.sha256(packed).hexdigest()
     if use_cache and (recording := cached_recording(digest)) is not None:
