@@ -8,13 +8,14 @@ range, which makes one step size fit all functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.crown import LinearBound, backward
+from lirpa_verify.bounds.input_parts import Part
 from lirpa_verify.bounds.rounding import margin
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval, Slopes
@@ -79,9 +80,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Optimised:
-    margin: Tensor  # (batch, rows): best certified lower bound, rounding taken off
+    margin: Tensor  # (batch, rows): best lower bound, rounding taken off; an estimate where parts of the inputs told it
     parameters: Parameters  # with which it was reached
-    linear: LinearBound  # of the last iteration
 
 
 def initial_positions(
@@ -158,6 +158,7 @@ def optimise(
     rate: float = FIRST_RATE,
     goal: bool = True,
     given: Mapping[int, Tensor] | None = None,
+    parts: Sequence[Part] = (),
 ) -> Optimised:
     """Gradient ascent (Adam) on the slopes and multipliers of every row that is not yet proved.
 
@@ -170,6 +171,7 @@ def optimise(
         rate: first step size, in units of a slope's range.
         goal: whether a margin above 0 is all that is wanted of a row.
         given: first steps of the multipliers of some nodes ``(batch, rows, *node)``, where coefficients do not tell.
+        parts: of the inputs, which all steps but the first take in turn; margins are estimates then.
     """
     parameters = parameters.map(lambda t: t.detach().clone())
     variables = parameters.tensors()
@@ -178,13 +180,20 @@ def optimise(
     moments = [(torch.zeros_like(v), torch.zeros_like(v)) for v in variables]
     best: Optimised | None = None
     units: list[Tensor | float] = [1.0] * len(variables)
+    lacking: list[Tensor] = []
     for step in range(steps + 1):
         watch = tuple(parameters.multipliers) if step == 0 else ()
         with torch.set_grad_enabled(step < steps):
-            margins, linear = bound(graph, target, parameters, watch)
+            if step and parts:
+                turn = step % len(parts)
+                estimate, _ = bound(parts[turn].graph, replace(target, box=parts[turn].box), parameters)
+                margins = estimate + lacking[turn]
+            else:
+                margins, linear = bound(graph, target, parameters, watch)
+                lacking = [part.lacking(linear.weight, target.box) for part in parts]
         if watch:
             units = step_units(parameters, linear, rate, given or {})
-        best = improved(best, margins.detach(), parameters, linear)
+        best = improved(best, margins.detach(), parameters)
         # A relaxation may be reached by no coefficients: behind a choice by places, say.
         if step == steps or not margins.requires_grad or not proceed(best.margin):
             break
@@ -240,10 +249,10 @@ def ascend(
             variable.addcdiv_(mean * unit, scale, value=rate / (1 - 0.9 ** (step + 1)))
 
 
-def improved(best: Optimised | None, margins: Tensor, parameters: Parameters, linear: LinearBound) -> Optimised:
+def improved(best: Optimised | None, margins: Tensor, parameters: Parameters) -> Optimised:
     """Row by row the better of the best so far and the present."""
     if best is None:
-        return Optimised(margins, parameters.map(lambda t: t.detach().clone()), detached(linear))
+        return Optimised(margins, parameters.map(lambda t: t.detach().clone()))
     better = margins > best.margin  # False where a margin is not a number
 
     def choose(new: Tensor, old: Tensor) -> Tensor:
@@ -263,13 +272,4 @@ def improved(best: Optimised | None, margins: Tensor, parameters: Parameters, li
         {i: choose(m, best.parameters.multipliers[i]) for i, m in parameters.multipliers.items()},
         None if parameters.weights is None else choose(parameters.weights, best.parameters.weights),  # type: ignore[arg-type]
     )
-    old = best.linear
-    weight = torch.where(better.unsqueeze(2), linear.weight.detach(), old.weight)
-    offset = torch.where(better, linear.offset.detach(), old.offset)
-    return Optimised(torch.where(better, margins, best.margin), kept, LinearBound(weight, offset))
-
-
-def detached(linear: LinearBound) -> LinearBound:
-    return LinearBound(
-        linear.weight.detach(), linear.offset.detach(), {i: t.detach() for i, t in linear.watched.items()}
-    )
+    return Optimised(torch.where(better, margins, best.margin), kept)

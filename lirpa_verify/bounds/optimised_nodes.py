@@ -26,6 +26,7 @@ from lirpa_verify.bounds.alpha_crown import (
 )
 from lirpa_verify.bounds.crown import one_hot_rows, with_negated
 from lirpa_verify.bounds.fields import fields_of
+from lirpa_verify.bounds.input_parts import input_parts
 from lirpa_verify.bounds.intermediate import signs_suffice, undecided_entries
 from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.rounding import intersect, outward, single
@@ -142,6 +143,7 @@ def optimise_entries(
     splits = goal.splits.on(graph.ancestors[top] - {i})
     exact = Target({}, box.lower.new_zeros(1, 0), box, dict(enumerate(values)), splits, sizes(graph, values))
     rounded = {a: single(interval) for a, interval in exact.intervals.items()}
+    parts = input_parts(fast, rounded[0])
     first = index[:0]
     for number, part in enumerate(sampled(index, chunk)):
         if effort.deadline.passed() or (number == 1 and gain(value, Interval(lower, upper), first) < LEAST_GAIN):
@@ -158,7 +160,7 @@ def optimise_entries(
         multipliers = {z: rows.new_zeros(1, rows.shape[1], *graph.nodes[z].shape).float() for z in splits.sign}
         parameters = Parameters(initial_positions(fast, rounded, graph.ancestors[top], rows.shape[1]), multipliers)
         units = units_above(graph, i, part, rounded, multipliers, goal.lacking) if goal.lacking else {}
-        best = optimise(fast, estimate, parameters, effort.steps, effort.proceed, effort.rate, goal.signs, units)
+        best = optimise(fast, estimate, parameters, effort.steps, effort.proceed, effort.rate, goal.signs, units, parts)
         with torch.no_grad():
             parameters = best.parameters.map(Tensor.double)
             margins, _ = bound(graph, replace(exact, start=start, rhs=rhs), parameters)

@@ -13,12 +13,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.alpha_crown import Parameters, bound, optimise
+from lirpa_verify.bounds.input_parts import Part, input_parts
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.search import milp
 from lirpa_verify.search.domains import Domains, join, parameter_fields
@@ -61,6 +62,8 @@ class ActivationSplit:
     report: Callable[[Progress], None]
     interlude: Callable[[], Result | None]  # called once a round: what runs beside the proof and may decide first
     fast: Task = field(init=False)
+    parts: tuple[Part, ...] = field(init=False)  # of the inputs of `fast`
+    glance: Task = field(init=False)  # `fast` with a part of the inputs: enough to compare splits with each other
     stack: Stack[Domains] = field(default_factory=lambda: Stack(join))
     bounded: int = 0
     closed: int = 0
@@ -71,6 +74,11 @@ class ActivationSplit:
 
     def __post_init__(self) -> None:
         self.fast = self.exact.single()
+        self.parts = () if 0 in self.fast.roots.start else input_parts(self.fast.graph, self.fast.nodes[0])
+        self.glance = self.fast
+        if self.parts:
+            first = self.parts[0]
+            self.glance = replace(self.fast, graph=first.graph, nodes=(first.box, *self.fast.nodes[1:]))
 
     def start(self, domains: Domains) -> None:
         """Takes bounded root domains; those that are open are searched."""
@@ -87,7 +95,7 @@ class ActivationSplit:
             if deadline.passed():
                 return Result("timeout", reason="time is up", statistics=self.statistics())
             domains = self.stack.pop(size)
-            entry = choose(self.fast, domains)
+            entry = choose(self.glance, domains)
             undivided = (entry < 0).nonzero().flatten()
             if len(undivided):
                 divided = (entry >= 0).nonzero().flatten()
@@ -138,8 +146,13 @@ class ActivationSplit:
         def going(margin: Tensor) -> bool:
             return unproved(margin) and not deadline.passed() and stopping.worthwhile(margin[:, 0])
 
-        best = optimise(task.graph, task.target(domains), start, CHILD_STEPS, going, CHILD_RATE)
-        margin = torch.fmax(best.margin[:, 0], domains.margin)
+        target = task.target(domains)
+        best = optimise(task.graph, target, start, CHILD_STEPS, going, CHILD_RATE, parts=self.parts)
+        reached = best.margin
+        if self.parts:
+            with torch.no_grad():
+                reached, _ = bound(task.graph, target, best.parameters)
+        margin = torch.fmax(reached[:, 0], domains.margin)
         return domains.updated({**parameter_fields(best.parameters), ("margin", 0): margin})
 
     @torch.no_grad()

@@ -25,7 +25,7 @@ def choose(task: Task, domains: Domains) -> Tensor:
     users = tuple(u for z in layout.nodes for u in graph.users[z] if graph.nodes[u].operator.splittable)
     if not users:
         return torch.full_like(domains.root, -1)
-    _, linear = bound(graph, target, parameters, users)
+    before, linear = bound(graph, target, parameters, users)
     slopes = slopes_at(graph, target.intervals, parameters.positions)
     score = scores(graph, layout, target.intervals, slopes, linear.watched)
     best = score.topk(min(CANDIDATES, score.shape[1]), dim=1)
@@ -34,7 +34,7 @@ def choose(task: Task, domains: Domains) -> Tensor:
         entry = torch.where(best.values[:, k] > 0, best.indices[:, k], best.indices[:, 0])
         children = split(graph, layout, domains, entry)
         margin, _ = bound(graph, task.target(children), children.parameters())
-        left, right = (margin[:, 0] - torch.cat([domains.margin, domains.margin])).clamp(min=1e-9).log().chunk(2)
+        left, right = (margin - torch.cat([before, before]))[:, 0].clamp(min=1e-9).log().chunk(2)
         gains.append(left + right)
     pick = torch.stack(gains, 1).argmax(1, keepdim=True)
     entry = best.indices.gather(1, pick)[:, 0]
