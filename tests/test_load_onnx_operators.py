@@ -15,6 +15,7 @@ from lirpa_verify.graph.aten_nonlinear import RULES
 from lirpa_verify.graph.lower import lower
 from lirpa_verify.graph.simplify import simplify
 from lirpa_verify.load import convert_model
+from lirpa_verify.load.recording import Recording
 from lirpa_verify.load.replay import replay
 from lirpa_verify.operators.base import Interval
 
@@ -169,6 +170,8 @@ OLD_FORMS = {
     ),
     "scatter the largest": (18, [node("ScatterElements", "x where updates1", "y", axis=2, reduction="max")]),
     "scatter a product": (18, [node("ScatterND", "x places updates", "y", reduction="mul")]),
+    "reverse sequence": (10, [node("ReverseSequence", "x lengths", "y", batch_axis=1, time_axis=0)]),
+    "reverse sequence, batch first": (10, [node("ReverseSequence", "x lengths", "y", batch_axis=0, time_axis=1)]),
     "cumulative sum": (14, [node("CumSum", "x axis0", "y", reverse=1)]),
 }
 OLD_CONSTANTS: dict[str, Any] = {
@@ -204,6 +207,7 @@ OLD_CONSTANTS: dict[str, Any] = {
     "where": np.array([[[[0, 1, 1, 0, 2, 3]]] * 3]).reshape(1, 3, 1, 6),
     "updates1": rand(1, 3, 1, 6),
     "scale": np.float32(0.05).reshape(()),
+    "lengths": ints(1, 3, 2),
     "zp": np.array(3, np.uint8),
 }
 
@@ -213,7 +217,10 @@ def test_operator(form: str) -> None:
     opset, nodes = OLD_FORMS[form]
     used = {name for entry in nodes for name in entry.input}
     constants = {name: value for name, value in OLD_CONSTANTS.items() if name in used}
-    converted(model(nodes, {"x": [1, 3, 4, 6]}, ["y"], constants, opset))
+    shape = [3, 3, 4] if "lengths" in used else [1, 3, 4, 6]
+    recording = converted(model(nodes, {"x": shape}, ["y"], constants, opset))
+    if "lengths" in used:
+        encloses(recording)
 
 
 def test_one_hot_of_argmax() -> None:
@@ -336,12 +343,17 @@ def test_recurrent_in_rare_forms(form: str) -> None:
     }
     constants = {name: value for name, value in constants.items() if name in inputs.split()}
     data = model([node(op, inputs, "y h", hidden_size=3, **attributes)], {"x": [4, 2, 2]}, ["y", "h"], constants, 14)
-    recording = converted(data)
+    encloses(converted(data))
+
+
+def encloses(recording: Recording) -> None:
+    """Bounds of the outputs over a box hold for points of it."""
     graph = simplify(lower(recording, RULES))
-    middle = torch.randn(1, graph.n_inputs, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    g = torch.Generator().manual_seed(4)
+    middle = torch.randn(1, graph.n_inputs, generator=g, dtype=torch.float64)
     box = Interval(middle - 0.4, middle + 0.4)
-    points = box.lower + 0.8 * torch.rand(500, graph.n_inputs, dtype=torch.float64)
+    points = box.lower + 0.8 * torch.rand(500, graph.n_inputs, generator=g, dtype=torch.float64)
     values = graph.forward(points)
     for method in ("ibp", "crown"):
-        found = bound_nodes(graph, box, method)[-1]
+        found = bound_nodes(graph, box, method)[-1]  # type: ignore[arg-type]
         assert bool(((values >= found.lower - 1e-9) & (values <= found.upper + 1e-9)).all())
