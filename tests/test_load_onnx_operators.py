@@ -8,14 +8,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from recorded_models import FLOAT, INT64, converted, ints, model, node, ops, rand
+from recorded_models import FLOAT, INT64, converted, encloses, ints, model, node, ops, rand
 
 from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.graph.aten_nonlinear import RULES
 from lirpa_verify.graph.lower import lower
 from lirpa_verify.graph.simplify import simplify
 from lirpa_verify.load import convert_model
-from lirpa_verify.load.recording import Recording
 from lirpa_verify.load.replay import replay
 from lirpa_verify.operators.base import Interval
 
@@ -172,6 +171,36 @@ OLD_FORMS = {
     "scatter a product": (18, [node("ScatterND", "x places updates", "y", reduction="mul")]),
     "reverse sequence": (10, [node("ReverseSequence", "x lengths", "y", batch_axis=1, time_axis=0)]),
     "reverse sequence, batch first": (10, [node("ReverseSequence", "x lengths", "y", batch_axis=0, time_axis=1)]),
+    "sequence of equal parts": (
+        11,
+        [
+            node("SplitToSequence", "x four0", "s", axis=3),
+            node("SequenceAt", "s minus1", "a"),
+            node("SequenceAt", "s one0", "b"),
+            node("Concat", "a b", "y", axis=1),
+        ],
+    ),
+    "sequence of single entries": (
+        11,
+        [
+            node("SplitToSequence", "x", "s", axis=2, keepdims=0),
+            node("SequenceErase", "s one0", "t"),
+            node("ConcatFromSequence", "t", "y", axis=0, new_axis=1),
+        ],
+    ),
+    "sequence of chosen parts": (
+        11,
+        [
+            node("SplitToSequence", "x parts", "s", axis=2),
+            node("SequenceAt", "s one0", "a"),
+            node("SequenceConstruct", "a a", "t"),
+            node("SequenceInsert", "t x minus1", "u"),
+            node("SequenceLength", "u", "count"),
+            node("Cast", "count", "m", to=FLOAT),
+            node("ConcatFromSequence", "u", "c", axis=2),
+            node("Mul", "c m", "y"),
+        ],
+    ),
     "cumulative sum": (14, [node("CumSum", "x axis0", "y", reverse=1)]),
 }
 OLD_CONSTANTS: dict[str, Any] = {
@@ -208,6 +237,10 @@ OLD_CONSTANTS: dict[str, Any] = {
     "updates1": rand(1, 3, 1, 6),
     "scale": np.float32(0.05).reshape(()),
     "lengths": ints(1, 3, 2),
+    "parts": ints(3, 1),
+    "four0": np.array(4),
+    "one0": np.array(1),
+    "minus1": np.array(-1),
     "zp": np.array(3, np.uint8),
 }
 
@@ -284,76 +317,3 @@ def test_a_slice_that_leaves_its_tensor_writes_nowhere() -> None:
     np.testing.assert_allclose(outside.lower[0].numpy(), rand(3), 1e-6)
     anywhere = bound_nodes(graph, Interval(torch.tensor([[0.0]]).double(), torch.tensor([[9.0]]).double()), "ibp")[-1]
     assert bool((anywhere.upper >= 7 - 1e-9).all()) and bool((anywhere.lower <= outside.lower + 1e-9).all())
-
-
-@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
-@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
-def test_recurrent(op: str, direction: str) -> None:
-    gates, both = {"LSTM": 4, "GRU": 3, "RNN": 1}[op], 2 if direction == "bidirectional" else 1
-    attributes = {"linear_before_reset": 1} if op == "GRU" else {}
-    data = model(
-        [node(op, "x w r b", "y h", hidden_size=3, direction=direction, **attributes)],
-        {"x": [4, 1, 2]},
-        ["y", "h"],
-        {"w": rand(both, gates * 3, 2), "r": rand(both, gates * 3, 3), "b": rand(both, gates * 6)},
-        14,
-    )
-    converted(data)
-
-
-RARE_FORMS: dict[str, tuple[str, int, dict[str, Any], str]] = {
-    "lstm with peepholes": ("LSTM", 2, {"direction": "bidirectional"}, "x w r b - - - p"),
-    "lstm, clipped": ("LSTM", 1, {"clip": 0.3}, "x w r b - - - p"),
-    "lstm, coupled": ("LSTM", 1, {"input_forget": 1}, "x w r b"),
-    "lstm, shorter sequences": ("LSTM", 2, {"direction": "bidirectional"}, "x w r b lengths h0 h0"),
-    "lstm, other functions": (
-        "LSTM",
-        1,
-        {"activations": ["HardSigmoid", "Softsign", "ScaledTanh"], "activation_alpha": [0.3, 1.5]}
-        | {"activation_beta": [0.4, 0.7]},
-        "x w r b",
-    ),
-    "gru, clipped": ("GRU", 1, {"clip": 0.3}, "x w r b"),
-    "gru, clipped, linear before reset": ("GRU", 1, {"clip": 0.3, "linear_before_reset": 1}, "x w r b"),
-    "gru, shorter sequences backwards": ("GRU", 1, {"direction": "reverse"}, "x w r - lengths h0"),
-    "gru, other functions": ("GRU", 1, {"activations": ["HardSigmoid", "LeakyRelu"]}, "x w r b"),
-    "rnn, other functions": (
-        "RNN",
-        2,
-        {"activations": ["Affine", "Elu"], "activation_alpha": [0.5, 0.3], "activation_beta": [0.1]}
-        | {"direction": "bidirectional"},
-        "x w r b",
-    ),
-    "rnn, shorter sequences, clipped": ("RNN", 1, {"clip": 0.4, "activations": ["Softplus"]}, "x w r b lengths"),
-    "rnn, thresholded": ("RNN", 1, {"activations": ["ThresholdedRelu"], "activation_alpha": [0.2]}, "x w r b"),
-}
-
-
-@pytest.mark.parametrize("form", RARE_FORMS)
-def test_recurrent_in_rare_forms(form: str) -> None:
-    op, both, attributes, inputs = RARE_FORMS[form]
-    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
-    constants = {
-        "w": rand(both, gates * 3, 2),
-        "r": rand(both, gates * 3, 3),
-        "b": rand(both, gates * 6),
-        "p": rand(both, 9),
-        "h0": rand(both, 2, 3),
-        "lengths": np.array([2, 4], np.int32),
-    }
-    constants = {name: value for name, value in constants.items() if name in inputs.split()}
-    data = model([node(op, inputs, "y h", hidden_size=3, **attributes)], {"x": [4, 2, 2]}, ["y", "h"], constants, 14)
-    encloses(converted(data))
-
-
-def encloses(recording: Recording) -> None:
-    """Bounds of the outputs over a box hold for points of it."""
-    graph = simplify(lower(recording, RULES))
-    g = torch.Generator().manual_seed(4)
-    middle = torch.randn(1, graph.n_inputs, generator=g, dtype=torch.float64)
-    box = Interval(middle - 0.4, middle + 0.4)
-    points = box.lower + 0.8 * torch.rand(500, graph.n_inputs, generator=g, dtype=torch.float64)
-    values = graph.forward(points)
-    for method in ("ibp", "crown"):
-        found = bound_nodes(graph, box, method)[-1]  # type: ignore[arg-type]
-        assert bool(((values >= found.lower - 1e-9) & (values <= found.upper + 1e-9)).all())
