@@ -34,7 +34,7 @@ for method in ("ibp", "forward", "crown"):
     if method == "forward" and graph.n_inputs > 64:
         continue
     began = time.process_time()
-    values = dict(enumerate(bound_nodes(graph, box, method)))
+    values = dict(enumerate(bound_nodes(graph, box, method, signs_first=method == "crown")))
     if method != "ibp":
         rows = problem.specification.output[:64].unsqueeze(0)
         backward(graph, {graph.output: rows}, values).lower(box)

@@ -10,9 +10,14 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from lirpa_verify.bounds.intermediate import bound_nodes
+from lirpa_verify.graph.aten_nonlinear import RULES
+from lirpa_verify.graph.lower import lower
+from lirpa_verify.graph.simplify import simplify
 from lirpa_verify.load import convert_model
 from lirpa_verify.load.recording import Recording
 from lirpa_verify.load.replay import replay
+from lirpa_verify.operators.base import Interval
 
 FLOAT, DOUBLE, INT64 = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
 
@@ -79,3 +84,16 @@ def node(op: str, inputs: str, outputs: str, **attributes: Any) -> onnx.NodeProt
     """`node("Add", "x w", "y")`; "-" is an omitted input."""
     names = ["" if name == "-" else name for name in inputs.split()]
     return helper.make_node(op, names, outputs.split(), **attributes)
+
+
+def encloses(recording: Recording) -> None:
+    """Bounds of the outputs over a box hold for points of it."""
+    graph = simplify(lower(recording, RULES))
+    g = torch.Generator().manual_seed(4)
+    middle = torch.randn(1, graph.n_inputs, generator=g, dtype=torch.float64)
+    box = Interval(middle - 0.4, middle + 0.4)
+    points = box.lower + 0.8 * torch.rand(500, graph.n_inputs, generator=g, dtype=torch.float64)
+    values = graph.forward(points)
+    for method in ("ibp", "crown"):
+        found = bound_nodes(graph, box, method)[-1]  # type: ignore[arg-type]
+        assert bool(((values >= found.lower - 1e-9) & (values <= found.upper + 1e-9)).all())

@@ -49,7 +49,7 @@ def test_network(model: str, prop: str) -> None:
     box = Interval(problem.box.lower[:1], problem.box.upper[:1])
     points = samples(box, SAMPLES)
     some = points[:: SAMPLES // REPLAYED]
-    agrees(network, SHARED / model, problem.full(some), graph.forward(some))
+    agrees(network, SHARED / model, problem.full(some), graph.forward(some), problem.mentioned)
     rows = chosen_rows(problem.specification.output)
     bounds = bounds_of(graph, box, rows)
     for outputs in batches(graph, points):
@@ -76,8 +76,8 @@ def batches(graph: Graph, points: Tensor):  # type: ignore[no-untyped-def]
         yield graph.forward(part)
 
 
-def agrees(network, path: Path, points: Tensor, values: Tensor) -> None:  # type: ignore[no-untyped-def]
-    """The recording, in the model's own precision, the graph's values, and onnxruntime on the file."""
+def agrees(network, path: Path, points: Tensor, values: Tensor, outputs: Tensor) -> None:  # type: ignore[no-untyped-def]
+    """The recording, in the model's own precision, the graph's values of some outputs, and onnxruntime on the file."""
     replayer = Replayer(path)
     for point, value in zip(points, values, strict=True):
         x = point.numpy().astype(replayer.dtype)
@@ -90,7 +90,7 @@ def agrees(network, path: Path, points: Tensor, values: Tensor) -> None:  # type
         found = torch.cat([output.reshape(-1).double() for output in replay(network.recording, parts)])
         scale = expected.abs().max().clamp(min=1)
         assert bool(((found - expected).abs() <= 1e-4 * scale).all())
-        assert bool(((value - expected).abs() <= 1e-3 * scale).all())
+        assert bool(((value - expected[outputs]).abs() <= 1e-3 * scale).all())
 
 
 def chosen_rows(specification: Tensor) -> Tensor:

@@ -7,10 +7,12 @@ are the point itself or tiny, where relaxations cost nothing and only rounding s
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
+from operator import mul
 
 import pytest
 import torch
-from deciders import restricted
+from deciders import restricted, split_inputs, split_neurons
 from exact_networks import exact_value, rounded_up
 from random_networks import Dense, generator, graph_of, make_property, normal
 
@@ -139,3 +141,34 @@ def test_a_steep_line_leaves_the_other_one_exact() -> None:
     planes = Planes((lines.lower,), lines.lower_offset, (lines.upper,), lines.upper_offset)
     (found,) = planes_backward(rows, planes).coefficients
     assert found is not None and torch.equal(found, coefficients)
+
+
+class Affine(Dense):
+    """Matrices in a row."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for weight, bias in zip(self.weights, self.biases):
+            x = x @ weight + bias
+        return x
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_matrices_whose_product_cancels_stay_apart(seed: int) -> None:
+    """Its coefficients would be what rounding left of them, relative to terms that nobody sees afterwards."""
+    g = generator(seed)
+    module = Affine(g, (3, 8, 8, 1), "relu")
+    large, second = normal(g, 3, 4, scale=1e8), normal(g, 4, 8, scale=1e3)
+    module.weights[0] = torch.cat([large, torch.nextafter(large, large + 1)], 1)
+    module.weights[1] = torch.cat([second, -second])
+    module.biases[0][4:] = module.biases[0][:4]
+    x = normal(g, 3)
+    values = [Fraction(v) for v in x.tolist()]
+    for weight, bias in zip(module.weights, module.biases):
+        columns = [[Fraction(w) for w in column] for column in weight.T.tolist()]
+        values = [sum(map(mul, column, values), Fraction(b)) for column, b in zip(columns, bias.tolist())]
+    graph = graph_of(module, (1, 3))
+    for sign in (1, -1):
+        box, limit = (x.tolist(), (x + 1e-9).tolist()), rounded_up(sign * values[0])
+        prop = make_property(3, 1, [box], [(0, [({3: float(sign)}, limit)])])
+        for decide in (split_inputs, split_neurons):
+            assert decide(graph, prop, seconds=0.05).verdict != "unsat"

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from recorded_models import FLOAT, INT64, converted, ints, model, node, ops, rand
+from recorded_models import FLOAT, INT64, converted, encloses, ints, model, node, ops, rand
 
 from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.graph.aten_nonlinear import RULES
@@ -169,6 +169,38 @@ OLD_FORMS = {
     ),
     "scatter the largest": (18, [node("ScatterElements", "x where updates1", "y", axis=2, reduction="max")]),
     "scatter a product": (18, [node("ScatterND", "x places updates", "y", reduction="mul")]),
+    "reverse sequence": (10, [node("ReverseSequence", "x lengths", "y", batch_axis=1, time_axis=0)]),
+    "reverse sequence, batch first": (10, [node("ReverseSequence", "x lengths", "y", batch_axis=0, time_axis=1)]),
+    "sequence of equal parts": (
+        11,
+        [
+            node("SplitToSequence", "x four0", "s", axis=3),
+            node("SequenceAt", "s minus1", "a"),
+            node("SequenceAt", "s one0", "b"),
+            node("Concat", "a b", "y", axis=1),
+        ],
+    ),
+    "sequence of single entries": (
+        11,
+        [
+            node("SplitToSequence", "x", "s", axis=2, keepdims=0),
+            node("SequenceErase", "s one0", "t"),
+            node("ConcatFromSequence", "t", "y", axis=0, new_axis=1),
+        ],
+    ),
+    "sequence of chosen parts": (
+        11,
+        [
+            node("SplitToSequence", "x parts", "s", axis=2),
+            node("SequenceAt", "s one0", "a"),
+            node("SequenceConstruct", "a a", "t"),
+            node("SequenceInsert", "t x minus1", "u"),
+            node("SequenceLength", "u", "count"),
+            node("Cast", "count", "m", to=FLOAT),
+            node("ConcatFromSequence", "u", "c", axis=2),
+            node("Mul", "c m", "y"),
+        ],
+    ),
     "cumulative sum": (14, [node("CumSum", "x axis0", "y", reverse=1)]),
 }
 OLD_CONSTANTS: dict[str, Any] = {
@@ -204,6 +236,11 @@ OLD_CONSTANTS: dict[str, Any] = {
     "where": np.array([[[[0, 1, 1, 0, 2, 3]]] * 3]).reshape(1, 3, 1, 6),
     "updates1": rand(1, 3, 1, 6),
     "scale": np.float32(0.05).reshape(()),
+    "lengths": ints(1, 3, 2),
+    "parts": ints(3, 1),
+    "four0": np.array(4),
+    "one0": np.array(1),
+    "minus1": np.array(-1),
     "zp": np.array(3, np.uint8),
 }
 
@@ -213,7 +250,10 @@ def test_operator(form: str) -> None:
     opset, nodes = OLD_FORMS[form]
     used = {name for entry in nodes for name in entry.input}
     constants = {name: value for name, value in OLD_CONSTANTS.items() if name in used}
-    converted(model(nodes, {"x": [1, 3, 4, 6]}, ["y"], constants, opset))
+    shape = [3, 3, 4] if "lengths" in used else [1, 3, 4, 6]
+    recording = converted(model(nodes, {"x": shape}, ["y"], constants, opset))
+    if "lengths" in used:
+        encloses(recording)
 
 
 def test_one_hot_of_argmax() -> None:
@@ -277,18 +317,3 @@ def test_a_slice_that_leaves_its_tensor_writes_nowhere() -> None:
     np.testing.assert_allclose(outside.lower[0].numpy(), rand(3), 1e-6)
     anywhere = bound_nodes(graph, Interval(torch.tensor([[0.0]]).double(), torch.tensor([[9.0]]).double()), "ibp")[-1]
     assert bool((anywhere.upper >= 7 - 1e-9).all()) and bool((anywhere.lower <= outside.lower + 1e-9).all())
-
-
-@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
-@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
-def test_recurrent(op: str, direction: str) -> None:
-    gates, both = {"LSTM": 4, "GRU": 3, "RNN": 1}[op], 2 if direction == "bidirectional" else 1
-    attributes = {"linear_before_reset": 1} if op == "GRU" else {}
-    data = model(
-        [node(op, "x w r b", "y h", hidden_size=3, direction=direction, **attributes)],
-        {"x": [4, 1, 2]},
-        ["y", "h"],
-        {"w": rand(both, gates * 3, 2), "r": rand(both, gates * 3, 3), "b": rand(both, gates * 6)},
-        14,
-    )
-    converted(data)

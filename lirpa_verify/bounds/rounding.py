@@ -23,17 +23,21 @@ def outward(interval: Interval) -> Interval:
     return Interval(lower - pad, upper + pad)
 
 
-def widened(interval: Interval, terms: int = MANY_TERMS) -> Interval:
-    """The interval grown relative to its ends, so that 0 stays 0 and signs are kept.
+def relative(dtype: torch.dtype, terms: int) -> float:
+    """What a sum of so many terms can have lost, relative to these.
 
-    In float64, where products are summed as they are (single precision has faster ways that round more), as much as
-    so many terms can have lost.
+    In float64 products are summed as they are; single precision has faster ways that round more.
     """
+    if dtype != torch.float64:
+        return RELATIVE[dtype]
+    return min(RELATIVE[dtype], UNITS * (terms + OVERHEAD) * torch.finfo(dtype).eps)
+
+
+def widened(interval: Interval, terms: int = MANY_TERMS) -> Interval:
+    """The interval grown relative to its ends, so that 0 stays 0 and signs are kept."""
     lower, upper = interval
-    relative = RELATIVE[lower.dtype]
-    if lower.dtype == torch.float64:
-        relative = min(relative, UNITS * (terms + OVERHEAD) * torch.finfo(lower.dtype).eps)
-    return Interval(lower - relative * lower.abs(), upper + relative * upper.abs())
+    share = relative(lower.dtype, terms)
+    return Interval(lower - share * lower.abs(), upper + share * upper.abs())
 
 
 def margin(magnitude: Tensor) -> Tensor:

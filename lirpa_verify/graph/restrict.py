@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lirpa_verify.graph.cancelling import cancels
 from lirpa_verify.graph.graph import Graph, Node
 from lirpa_verify.graph.quadratic import join_definite_forms
 from lirpa_verify.graph.simplify import prune, simplify
@@ -69,14 +70,18 @@ def join_prefix(graph: Graph) -> Graph:
     # Apart, not as differences of values: a large offset would leave few digits of a small slope.
     offsets = {0: torch.zeros(1, n, dtype=torch.float64)}
     columns = {0: torch.eye(n, dtype=torch.float64)}
+    terms = {0: torch.ones(1, n, dtype=torch.float64)}  # magnitudes of all that entries are sums of
     for i, node in enumerate(graph.nodes[1:], start=1):
         if i in needed:
             operator = node.operator
             offsets[i] = operator.forward(*(offsets[a] for a in node.arguments))
             if isinstance(operator, Linear):
                 columns[i] = operator.linear(*(columns[a] for a in node.arguments)).expand(n, *node.shape)
+                terms[i] = operator.term_sizes(*(terms[a] for a in node.arguments))
             else:
                 columns[i] = torch.zeros(n, *node.shape, dtype=torch.float64)
+                terms[i] = offsets[i].abs()
+    last = [i for i in last if not cancels(terms[i], columns[i].abs().sum(0) + offsets[i].abs())]
     nodes: list[Node] = [graph.nodes[0]]
     position = [0]
     for i, node in enumerate(graph.nodes[1:], start=1):

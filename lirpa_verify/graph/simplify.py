@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lirpa_verify.graph.cancelling import cancels, magnitude
 from lirpa_verify.graph.channels import products_of_channels
 from lirpa_verify.graph.graph import Graph, Node
 from lirpa_verify.graph.mirror import merge_mirrored
@@ -179,10 +180,15 @@ def merge_scales(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) ->
     inner, factor, shift = below[0].operator, node.operator.factor, node.operator.shift
     merged: Operator | None = None
     if isinstance(inner, Scale):
-        merged = Scale(times(inner.factor, factor), plus(times_known(inner.shift, factor), shift))
+        factors, before = times(inner.factor, factor), times_known(inner.shift, factor)
+        size = torch.ones((), dtype=torch.float64) if factors is None else factors.abs()
+        if not loses(size, before, shift):
+            merged = Scale(factors, plus(before, shift))
     elif isinstance(inner, Dense) and (factor is None or last_dimension_only(factor)):
         weight = inner.weight if factor is None else inner.weight * factor
-        merged = Dense(weight, plus(times_known(inner.bias, factor), shift))
+        before = times_known(inner.bias, factor)
+        if not loses(weight.abs().sum(-2), before, shift):
+            merged = Dense(weight, plus(before, shift))
     elif isinstance(inner, Convolution):
         merged = scaled_convolution(inner, factor, shift, node.shape)
     return None if merged is None else replace(node, operator=merged, arguments=below[0].arguments)
@@ -200,8 +206,19 @@ def merge_matrices(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) 
         inner.bias is not None and inner.bias.shape[-1:] != (middle,)
     ):
         return None
+    weight = inner.weight @ outer.weight
     bias = plus(None if inner.bias is None else inner.bias @ outer.weight, outer.bias)
-    return replace(node, operator=Dense(inner.weight @ outer.weight, bias), arguments=below[0].arguments)
+    terms = (inner.weight.abs().sum(0) + magnitude(inner.bias)) @ outer.weight.abs() + magnitude(outer.bias)
+    if cancels(terms, weight.abs().sum(0) + magnitude(bias)):
+        return None
+    return replace(node, operator=Dense(weight, bias), arguments=below[0].arguments)
+
+
+def loses(size: Tensor, before: Tensor | None, shift: Tensor | None) -> bool:
+    """Whether a constant part of two terms cancels, next to coefficients of some size."""
+    if before is None or shift is None:
+        return False
+    return cancels(magnitude(before, shift), size + magnitude(before + shift))
 
 
 def sparse_dense(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...]) -> Node | None:
@@ -246,7 +263,12 @@ def scaled_convolution(
             weight = (split * grouped.reshape(*grouped.shape, *[1] * (weight.dim() - 2))).reshape(weight.shape)
         else:
             weight = weight * f.reshape(-1, *[1] * (weight.dim() - 1))
-    return replace(inner, weight=weight, bias=plus(times_known(inner.bias, f), per_channel[1]))
+    before = times_known(inner.bias, f)
+    kernels = weight.unflatten(0, (inner.groups, -1)) if inner.transposed else weight.unsqueeze(2)
+    sizes = kernels.abs().sum((1, *range(3, kernels.dim()))).flatten()  # as in `Convolution.one_signed`
+    if loses(sizes, before, per_channel[1]):
+        return None
+    return replace(inner, weight=weight, bias=plus(before, per_channel[1]))
 
 
 def channel_values(value: Tensor, shape: tuple[int, ...]) -> Tensor | None:
@@ -267,6 +289,9 @@ def merge_pointwise(node: Node, below: tuple[Node, ...], sole: tuple[bool, ...])
         return None
     weight = (matrix @ inner.weight.flatten(1)).unflatten(1, inner.weight.shape[1:])
     bias = outer.bias if inner.bias is None else plus(matrix @ inner.bias, outer.bias)
+    terms = matrix.abs() @ (inner.weight.abs().flatten(1).sum(1) + magnitude(inner.bias)) + magnitude(outer.bias)
+    if cancels(terms, weight.abs().flatten(1).sum(1) + magnitude(bias)):
+        return None
     return replace(node, operator=replace(inner, weight=weight, bias=bias), arguments=below[0].arguments)
 
 

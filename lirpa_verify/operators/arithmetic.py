@@ -22,6 +22,10 @@ class Scale(Linear):
         return True
 
     @property
+    def around_middle(self) -> bool:
+        return False
+
+    @property
     def rounded_terms(self) -> int:
         return 2
 
@@ -53,6 +57,10 @@ class Combine(Linear):
     """``y = sum(weight_i * x_i)`` of nodes of one shape; addition is (1, 1), subtraction (1, -1)."""
 
     weights: tuple[float, ...]
+
+    @property
+    def around_middle(self) -> bool:
+        return False
 
     @property
     def rounded_terms(self) -> int:

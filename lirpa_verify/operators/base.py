@@ -87,6 +87,11 @@ class Operator:
         """At least as many as an entry's interval adds up: its rounding errors grow with them. 0 where none occur."""
         return MANY_TERMS
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether entries are sums whose terms may cancel: rounding errors are relative to these, not to the sums."""
+        return False
+
     def forward(self, *arguments: Tensor) -> Tensor:
         """Value on a batch: ``(batch, *argument)`` each, to ``(batch, *node)``."""
         raise NotImplementedError
@@ -190,6 +195,10 @@ class Linear(Operator):
     Subclasses give `forward`, `transpose` and, where coefficients may be negative, `absolute`.
     """
 
+    @property
+    def adds_up(self) -> bool:
+        return True
+
     def linear(self, *arguments: Tensor) -> Tensor:
         """The operator without its constant part."""
         return self.forward(*arguments)
@@ -211,6 +220,19 @@ class Linear(Operator):
         constant = self.constant()
         size = self.absolute(*arguments)
         return size if constant is None else size + constant.abs()
+
+    @property
+    def around_middle(self) -> bool:
+        """Whether intervals come from middles and radii: either end is then rounded as the larger one is."""
+        return type(self).absolute is not Linear.absolute
+
+    @property
+    def one_signed(self) -> tuple[Tensor, Tensor] | None:
+        """Masks (broadcastable to the node) of entries that no, and only, negative coefficients belong to.
+
+        None where there are none, or where `around_middle` is not so.
+        """
+        return None
 
     def interval(self, *arguments: Interval) -> Interval:
         if type(self).absolute is Linear.absolute:  # no coefficient is negative: ends become ends, nothing cancels

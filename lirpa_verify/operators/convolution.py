@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from lirpa_verify.operators.base import Linear
+from lirpa_verify.operators.transforms import holds
 from lirpa_verify.operators.unravelled import unravelled
 
 SMALL_SPACE, MANY_CHANNELS = 16, 32  # where torch's way takes twice as long as matrix products do
@@ -38,6 +40,15 @@ class Convolution(Linear):
     def rounded_terms(self) -> int:
         fewer = self.weight.shape[1] if self.transposed else self.weight.shape[0]
         return self.weight.numel() // fewer + 1
+
+    @cached_property
+    def one_signed(self) -> tuple[Tensor, Tensor] | None:
+        kernels = self.weight.unflatten(0, (self.groups, -1)) if self.transposed else self.weight.unsqueeze(2)
+        within = (1, *range(3, kernels.dim()))  # of (groups, in, out, *kernel), or (out, in, 1, *kernel)
+        positive, negative = (
+            mask.all(within).reshape(-1, *[1] * len(self.stride)) for mask in (kernels >= 0, kernels <= 0)
+        )
+        return (positive, negative) if holds((positive | negative).any()) else None
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         batch = x.shape[0]

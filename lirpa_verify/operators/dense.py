@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
 from lirpa_verify.operators.base import Linear
+from lirpa_verify.operators.transforms import holds
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,10 @@ class Dense(Linear):
     @property
     def rounded_terms(self) -> int:
         return self.weight.shape[-2] + 1
+
+    @cached_property
+    def one_signed(self) -> tuple[Tensor, Tensor] | None:
+        return columns_of_one_sign(self.weight)
 
     def forward(self, *arguments: Tensor) -> Tensor:
         y = self.linear(*arguments)
@@ -35,3 +41,9 @@ class Dense(Linear):
 
     def transpose(self, rows: Tensor) -> tuple[Tensor, ...]:
         return (rows @ self.weight.mT,)
+
+
+def columns_of_one_sign(weight: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Which columns of ``(..., inputs, outputs)`` have no negative and no positive entries: (..., 1, outputs)."""
+    positive, negative = (weight >= 0).all(-2, keepdim=True), (weight <= 0).all(-2, keepdim=True)
+    return (positive, negative) if holds((positive | negative).any()) else None

@@ -30,6 +30,10 @@ class Enclosure(Operator):
         return True
 
     @property
+    def adds_up(self) -> bool:
+        return True
+
+    @property
     def rounded_terms(self) -> int:
         return sum(self.parts) + 1
 

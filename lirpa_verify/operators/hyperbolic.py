@@ -53,11 +53,11 @@ class InverseHyperbolicSine(SShaped):
         return torch.asinh(arguments[0])
 
     def derivative(self, x: Tensor) -> Tensor:
-        return (1 + x * x).rsqrt()
+        return 1 / torch.hypot(x, torch.ones_like(x))
 
     def inverse_derivative(self, slope: Tensor) -> Tensor:
-        slope = slope.clamp(torch.finfo(slope.dtype).tiny ** 0.25, 1)
-        return (1 / slope.square() - 1).sqrt()
+        slope = slope.clamp(4 * torch.finfo(slope.dtype).tiny, 1)
+        return ((1 - slope) * (1 + slope)).sqrt() / slope  # the slope's square may be 0
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from lirpa_verify.operators.base import Interval, Linear
+from lirpa_verify.operators.dense import columns_of_one_sign
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,10 @@ class JointDense(Linear):
     bias: Tensor  # (outputs,)
     terms: Tensor  # (outputs,)
     parts: tuple[int, ...]  # sizes of the arguments
+
+    @cached_property
+    def one_signed(self) -> tuple[Tensor, Tensor] | None:
+        return columns_of_one_sign(self.weight)
 
     def forward(self, *arguments: Tensor) -> Tensor:
         return self.linear(*arguments) + self.bias

@@ -27,6 +27,10 @@ class MatMul(Operator):
     def bounded(self) -> bool:
         return True
 
+    @property
+    def adds_up(self) -> bool:
+        return True
+
     def forward(self, *arguments: Tensor) -> Tensor:
         return arguments[0] @ arguments[1]
 

@@ -19,6 +19,7 @@ from lirpa_verify.operators.base import Backward, Interval, LinearForms, Operato
 from lirpa_verify.operators.discrete import constant_backward
 
 FAR = 1e4  # below all others an entry has no weight
+WIDEST = 1e4  # interval: over wider ones rounding of a plane's gradient counts, and the plane is worth nothing anyway
 
 
 class Tangents(NamedTuple):
@@ -98,9 +99,15 @@ class Softmax(Operator):
         # The exponential lies below the higher of two parallel lines through the ends, whatever their slope.
         log_value = torch.log_softmax(points.upper, -1)
         from_ends = least + chord * (log_value - log_least), most + chord * (log_value - log_most)
+        wide = width.amax(-1, keepdim=True) > WIDEST
+
+        def kept(plane: Tangents, constant: Tensor) -> Tangents:
+            diagonal, direction = (t.masked_fill(wide, 0.0) for t in plane[:2])
+            return Tangents(diagonal, direction, torch.where(wide, constant, plane.value), plane.point)
+
         return (
-            Tangents(below, slope / total, below, points.lower),
-            Tangents(chord, value, torch.maximum(*from_ends), points.upper),
+            kept(Tangents(below, slope / total, below, points.lower), least),
+            kept(Tangents(chord, value, torch.maximum(*from_ends), points.upper), most),
         )
 
     def backward(self, rows: Tensor, intervals: tuple[Interval, ...], slopes: Slopes | None) -> Backward:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -30,6 +31,15 @@ class SparseDense(Linear):
         turned = column[order], row[order], values[order], (weight.shape[1], weight.shape[0])
         magnitude = compressed(turned[0], turned[1], turned[2].abs(), turned[3])
         return SparseDense(compressed(row, column, values, tuple(weight.shape)), compressed(*turned), magnitude, bias)
+
+    @cached_property
+    def one_signed(self) -> tuple[Tensor, Tensor] | None:
+        start, values = self.turned.crow_indices(), self.turned.values()
+        masks = []
+        for wrong in (values < 0, values > 0):
+            before = torch.cat([start.new_zeros(1), wrong.cumsum(0)])  # how many there are before an entry
+            masks.append(before[start[1:]] == before[start[:-1]])
+        return (masks[0], masks[1]) if bool((masks[0] | masks[1]).any()) else None
 
     def forward(self, *arguments: Tensor) -> Tensor:
         y = self.linear(*arguments)

@@ -38,7 +38,7 @@ class Staircase(Univariate):
         # The upper corners of steps lie at n + edge, the lower ones at n + 1 + edge; along them the distance
         # from the line grows or falls, so that the first or the last is farthest.
         height, place = (last - 1, edge + 1) if below else (first + 1, edge)
-        corners = [(1 - slope) * n - slope * place for n in (first if below else last, height)]
+        corners = [n - slope * (n + place) for n in (first if below else last, height)]
         extreme = torch.minimum if below else torch.maximum
         best = extreme(first - slope * lower, last - slope * upper)
         return torch.where(first < last, extreme(best, extreme(*corners)), best)

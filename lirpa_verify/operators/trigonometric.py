@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lirpa_verify.operators.base import Interval
+from lirpa_verify.operators.base import Interval, Slopes
 from lirpa_verify.operators.univariate import Univariate
 
 TURN = 2 * math.pi
@@ -44,6 +44,16 @@ class Sine(Univariate):
         high = torch.where(meets(interval, peak), 1.0, torch.maximum(*values))
         return Interval(low.to(lower.dtype), high.to(lower.dtype))
 
+    def domain(self, interval: Interval) -> Interval:
+        """No numbers far from 0."""
+        here = near(interval)
+        return Interval(*(torch.where(here, end, torch.nan) for end in interval))
+
+    def gaps(self, interval: Interval, slopes: Slopes | None) -> tuple[Tensor, Tensor]:
+        """At most from -1 to 1 where the lines are constants."""
+        below, above = super().gaps(interval, slopes)
+        return torch.where(torch.isfinite(below), below, 2), torch.where(torch.isfinite(above), above, 2)
+
     def stationary(self, slope: Tensor, interval: Interval, below: bool) -> tuple[Tensor, ...]:
         """cos(x + phase) = slope with a sine below 0 (minima) or above it."""
         angle = torch.acos(slope.clamp(-1, 1))
@@ -51,6 +61,12 @@ class Sine(Univariate):
         lower, upper = interval
         first, last = torch.ceil((lower - point) / TURN), torch.floor((upper - point) / TURN)
         return tuple(torch.nan_to_num(point + TURN * n) for n in (first, last))
+
+
+def near(interval: Interval) -> Tensor:
+    """Where values at rounded places are as good as rounded values: they differ by the square of a place's error."""
+    lower, upper = interval
+    return torch.maximum(lower.abs(), upper.abs()) <= torch.finfo(lower.dtype).eps ** -0.5
 
 
 def meets(interval: Interval, point: float) -> Tensor:
@@ -77,7 +93,7 @@ class Tangent(Univariate):
 
     def regular(self, interval: Interval) -> Tensor:
         half, centre = math.pi / 2 * (1 - 1e-6), self.centre(interval)
-        return (interval.lower > centre - half) & (interval.upper < centre + half)
+        return (interval.lower > centre - half) & (interval.upper < centre + half) & near(interval)
 
     def interval(self, *arguments: Interval) -> Interval:
         regular = self.regular(arguments[0])

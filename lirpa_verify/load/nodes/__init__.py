@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from lirpa_verify.load.nodes import activation, elementwise, indexing, layer, quantize, recurrent, reduction, shape
+from lirpa_verify.load.nodes import (
+    activation,
+    elementwise,
+    indexing,
+    layer,
+    quantize,
+    recurrent,
+    reduction,
+    sequence,
+    shape,
+)
 from lirpa_verify.load.nodes.node import Node, NodeFunction
 
 OPERATORS: Mapping[str, NodeFunction] = MappingProxyType(
@@ -18,6 +28,7 @@ OPERATORS: Mapping[str, NodeFunction] = MappingProxyType(
         **indexing.OPERATORS,
         **recurrent.OPERATORS,
         **quantize.OPERATORS,
+        **sequence.OPERATORS,
     }
 )
 

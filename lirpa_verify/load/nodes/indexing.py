@@ -156,6 +156,17 @@ def _wrapped(indices: Tensor, size: int) -> Tensor:
     return torch.where(indices < 0, indices + size, indices)
 
 
+def _reverse_sequence(node: Node, x: Tensor, lengths: Tensor) -> Tensor:
+    """The first entries of each sequence of a batch in reverse order, as many as its length says."""
+    batch, time = node.get("batch_axis", 1), node.get("time_axis", 0)
+    ends = torch.tensor(node.integers(lengths, "lengths")).unsqueeze(1)  # (batch, 1)
+    step = torch.arange(x.shape[time])
+    order = torch.where(step < ends, ends - 1 - step, step)  # (batch, time)
+    shape = [1] * x.dim()
+    shape[batch], shape[time] = order.shape
+    return torch.gather(x, time, (order if batch < time else order.t()).reshape(shape).expand(x.shape))
+
+
 def _one_hot(node: Node, indices: Tensor, depth: Tensor, values: Tensor) -> Tensor:
     size = (node.integers(depth, "depth") or [0])[0]
     axis = node.get("axis", -1) % (indices.dim() + 1)
@@ -190,6 +201,7 @@ OPERATORS: Mapping[str, NodeFunction] = MappingProxyType(
         "Scatter": _scatter_elements,
         "ScatterElements": _scatter_elements,
         "ScatterND": _scatter_nd,
+        "ReverseSequence": _reverse_sequence,
         "OneHot": _one_hot,
         "TopK": _top_k,
         "NonZero": _nonzero,

@@ -4,38 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from lirpa_verify.load.nodes.node import Node, NodeFunction
+from lirpa_verify.load.nodes.recurrent_activations import Activation, activations, clipped
 
-_Activation = Callable[[Tensor], Tensor]
-_ACTIVATIONS: Mapping[str, _Activation] = MappingProxyType(
-    {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
-)
 # One step: (input part of the gates, weights R and bias of them, state) -> new state; the first entry is the output.
-_Step = Callable[[Tensor, Tensor, Tensor, tuple[Tensor, ...], list[_Activation]], tuple[Tensor, ...]]
+_Step = Callable[[Tensor, Tensor, Tensor, tuple[Tensor, ...], list[Activation]], tuple[Tensor, ...]]
 
 
 def _rnn_step(
-    gates: Tensor, r: Tensor, bias: Tensor, state: tuple[Tensor, ...], f: list[_Activation]
+    gates: Tensor, r: Tensor, bias: Tensor, state: tuple[Tensor, ...], f: list[Activation]
 ) -> tuple[Tensor, ...]:
     return (f[0](gates + torch.addmm(bias, state[0], r)),)
 
 
 def _lstm_step(
-    gates: Tensor, r: Tensor, bias: Tensor, state: tuple[Tensor, ...], f: list[_Activation]
+    gates: Tensor,
+    r: Tensor,
+    bias: Tensor,
+    state: tuple[Tensor, ...],
+    f: list[Activation],
+    peepholes: tuple[Tensor, ...] | None = None,
+    coupled: bool = False,
 ) -> tuple[Tensor, ...]:
+    """Peepholes let the input, output and forget gates see the cell; coupled, what is not let in is kept."""
     h, c = state
     i, o, forget, new = torch.split_with_sizes(gates + torch.addmm(bias, h, r), [c.shape[-1]] * 4, -1)
-    c = f[0](forget) * c + f[0](i) * f[1](new)
+    if peepholes is not None:
+        i, forget = i + peepholes[0] * c, forget + peepholes[2] * c
+    i = f[0](i)
+    kept = 1 - i if coupled else f[0](forget)
+    c = kept * c + i * f[1](new)
+    if peepholes is not None:
+        o = o + peepholes[1] * c
     return f[0](o) * f[2](c), c
 
 
 def _gru_step(
-    gates: Tensor, r: Tensor, bias: Tensor, state: tuple[Tensor, ...], f: list[_Activation]
+    gates: Tensor, r: Tensor, bias: Tensor, state: tuple[Tensor, ...], f: list[Activation]
 ) -> tuple[Tensor, ...]:
     (h,) = state
     size = h.shape[-1]
@@ -48,7 +59,7 @@ def _gru_step(
 
 
 def _gru_step_linear_before_reset(
-    gates: Tensor, r: Tensor, bias: Tensor, state: tuple[Tensor, ...], f: list[_Activation]
+    gates: Tensor, r: Tensor, bias: Tensor, state: tuple[Tensor, ...], f: list[Activation]
 ) -> tuple[Tensor, ...]:
     (h,) = state
     size = h.shape[-1]
@@ -60,65 +71,77 @@ def _gru_step_linear_before_reset(
 
 @dataclass(frozen=True)
 class _Kind:
-    step: _Step
+    step: Callable[[int], _Step]  # of a direction
     gates: int
     states: int
     activations: tuple[str, ...]
+    clipped: int  # of the activations are those of gates, whose arguments may be clipped
 
 
 def _rnn(node: Node, x: Tensor, w: Tensor, r: Tensor, *rest: Tensor | None) -> list[Tensor]:
-    return _recurrent(node, _Kind(_rnn_step, 1, 1, ("tanh",)), x, w, r, rest)
+    return _recurrent(node, _Kind(lambda d: _rnn_step, 1, 1, ("Tanh",), 1), x, w, r, rest)
 
 
 def _gru(node: Node, x: Tensor, w: Tensor, r: Tensor, *rest: Tensor | None) -> list[Tensor]:
     step = _gru_step_linear_before_reset if node.get("linear_before_reset", 0) else _gru_step
-    return _recurrent(node, _Kind(step, 3, 1, ("sigmoid", "tanh")), x, w, r, rest)
+    return _recurrent(node, _Kind(lambda d: step, 3, 1, ("Sigmoid", "Tanh"), 2), x, w, r, rest)
 
 
 def _lstm(node: Node, x: Tensor, w: Tensor, r: Tensor, *rest: Tensor | None) -> list[Tensor]:
-    if len(rest) > 4 and rest[4] is not None:
-        raise node.unsupported("peepholes")
-    return _recurrent(node, _Kind(_lstm_step, 4, 2, ("sigmoid", "tanh", "tanh")), x, w, r, rest[:4])
+    peepholes, coupled = rest[4] if len(rest) > 4 else None, bool(node.get("input_forget", 0))
+
+    def step(direction: int) -> _Step:
+        seen = None if peepholes is None else tuple(torch.select(peepholes, 0, direction).chunk(3))
+        return partial(_lstm_step, peepholes=seen, coupled=coupled)
+
+    return _recurrent(node, _Kind(step, 4, 2, ("Sigmoid", "Tanh", "Tanh"), 2), x, w, r, rest[:4])
 
 
 def _recurrent(node: Node, kind: _Kind, x: Tensor, w: Tensor, r: Tensor, rest: Sequence[Tensor | None]) -> list[Tensor]:
     """The outputs (all states, last state, for LSTM last cell) of a recurrent node."""
     bias, lengths, *initial = list(rest) + [None] * (4 - len(rest))
-    step, gates, states, default = kind.step, kind.gates, kind.states, list(kind.activations)
     directions, batch_first = w.shape[0], bool(node.get("layout", 0))
     x = x.permute(1, 0, 2) if batch_first else x
-    _refuse_rare(node, lengths, x)
-    size = r.shape[-1]
-    names = [name.lower() for name in node.get("activations", default * directions)]
-    if any(name not in _ACTIVATIONS for name in names):
-        raise node.unsupported(f"activations {names}")
-    functions = [_ACTIVATIONS[name] for name in names]
+    inside = _inside(node, lengths, len(x))
+    size, gates = r.shape[-1], kind.gates
+    functions = _functions(node, kind, directions)
     sequences, last = [], []
     for d in range(directions):
         part = bias[d] if bias is not None else torch.zeros(2 * gates * size, dtype=x.dtype)
-        state = tuple(_initial(value, d, x, size, batch_first) for value in initial[:states])
+        state = tuple(_initial(value, d, x, size, batch_first) for value in initial[: kind.states])
         backwards = node.get("direction", "forward") == "reverse" or d == 1
-        order = range(x.shape[0] - 1, -1, -1) if backwards else range(x.shape[0])
-        outputs: dict[int, Tensor] = {}
-        for t in order:
+        step, outputs = kind.step(d), {}
+        for t in reversed(range(len(x))) if backwards else range(len(x)):
             gate_input = torch.addmm(part[: gates * size], torch.select(x, 0, t), w[d].t())
-            chosen = functions[d * len(default) : (d + 1) * len(default)]
-            state = step(gate_input, r[d].t(), part[gates * size :], state, chosen)
-            outputs[t] = state[0]
-        sequences.append(torch.stack([outputs[t] for t in range(x.shape[0])]))
+            new = step(gate_input, r[d].t(), part[gates * size :], state, functions[d])
+            outputs[t] = new[0]
+            if inside is not None:  # what lies behind the end of a sequence changes nothing, and puts out 0
+                outputs[t] = torch.where(inside[t], new[0], torch.zeros_like(new[0]))
+                new = tuple(torch.where(inside[t], *both) for both in zip(new, state, strict=True))
+            state = new
+        sequences.append(torch.stack([outputs[t] for t in range(len(x))]))
         last.append(state)
     everything = torch.stack(sequences, 1)  # (time, direction, batch, hidden)
     everything = everything.permute(2, 0, 1, 3) if batch_first else everything
-    ends = [torch.stack([state[i] for state in last], 1 if batch_first else 0) for i in range(states)]
+    ends = [torch.stack([state[i] for state in last], 1 if batch_first else 0) for i in range(kind.states)]
     return [everything, *ends]
 
 
-def _refuse_rare(node: Node, lengths: Tensor | None, x: Tensor) -> None:
-    if lengths is not None and any(length != x.shape[0] for length in node.integers(lengths, "lengths") or []):
-        raise node.unsupported("sequences of different lengths")
-    for attribute in ("clip", "input_forget", "activation_alpha", "activation_beta"):
-        if node.get(attribute):
-            raise node.unsupported(f"attribute {attribute}")
+def _functions(node: Node, kind: _Kind, directions: int) -> list[list[Activation]]:
+    """The activations of each direction."""
+    count, limit = len(kind.activations), node.get("clip", 0.0)
+    found = activations(node, list(kind.activations) * directions)
+    if limit:
+        found = [clipped(f, limit) if k % count < kind.clipped else f for k, f in enumerate(found)]
+    return [found[d * count : (d + 1) * count] for d in range(directions)]
+
+
+def _inside(node: Node, lengths: Tensor | None, longest: int) -> Tensor | None:
+    """(time, batch, 1) bool: before the end of each sequence; None where all are equally long."""
+    ends = node.integers(lengths, "lengths")
+    if ends is None or all(end == longest for end in ends):
+        return None
+    return (torch.arange(longest).unsqueeze(1) < torch.tensor(ends)).unsqueeze(2)
 
 
 def _initial(value: Tensor | None, direction: int, x: Tensor, size: int, batch_first: bool) -> Tensor:
