@@ -14,7 +14,7 @@ from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.search import cubes
 from lirpa_verify.search.activation_split import ActivationSplit, Outlook
-from lirpa_verify.search.cubes import Cube, Cubes, halved
+from lirpa_verify.search.cubes import FIRST_SPLITS, MORE_SPLITS, Cube, Cubes, Growing, growable, halved
 from lirpa_verify.search.roots import Task, root_domains
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Result
@@ -82,12 +82,31 @@ def test_cuts_are_tried_once_the_search_takes_longer_than_they_do(monkeypatch: p
         return []
 
     monkeypatch.setattr(Cubes, "children", children)
-    root = root_of(graph, problem)
-    found.search(replace(root, seconds=6.0, narrowed=True))
+    root = replace(root_of(graph, problem), narrowed=True, trees=Growing(pays=False))
+    found.search(replace(root, seconds=6.0))
     assert not tried, "two halves would take twelve seconds"
     answers[:] = [Result("timeout"), Result("timeout"), Result("unsat")]
-    found.search(replace(root, seconds=4.0, narrowed=True))
+    found.search(replace(root, seconds=4.0))
     assert len(tried) == 1
+
+
+def test_a_long_search_waits_for_trees_of_the_neurons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trees are larger each time, for as long as they bring a proof nearer."""
+    graph = graph_of(*network("dense", "relu", 61))
+    monkeypatch.setattr(ActivationSplit, "run", lambda self, deadline: Result("timeout"))
+    monkeypatch.setattr(ActivationSplit, "outlook", lambda self: Outlook(1e4, 1.0, -10.0))
+    found = Cubes(
+        setting("dense", "relu", 61, 0.05), 0, LATER, lambda points: None, lambda progress: None, lambda: None
+    )
+    cube, margins, splits = root_of(graph, found.problem), [], []
+    while growable(cube):
+        margins.append(cube.margin)
+        _, replaced, _ = found.search(cube)
+        assert replaced is not None
+        [cube] = replaced
+        splits.append(cube.trees.splits)
+    assert margins[1] > margins[0] and sorted(margins) == margins
+    assert splits == [FIRST_SPLITS * MORE_SPLITS**k for k in range(len(splits))]
 
 
 @pytest.mark.parametrize("kind", ["dense", "residual"])

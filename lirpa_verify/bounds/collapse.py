@@ -19,7 +19,7 @@ from torch import Tensor
 from lirpa_verify.bounds.alpha_crown import Parameters, Splits
 from lirpa_verify.bounds.crown import Pushed, one_hot_rows, push
 from lirpa_verify.bounds.interval import interval_step
-from lirpa_verify.bounds.sizes import sizes, weighed_exactly
+from lirpa_verify.bounds.sizes import magnitude, sizes, weighed_exactly
 from lirpa_verify.graph.graph import Graph, Node
 from lirpa_verify.operators.arithmetic import Combine
 from lirpa_verify.operators.base import Interval, Lines, Operator, Slopes
@@ -108,39 +108,54 @@ def collapse(
     Returns:
         None where the network has nonlinear operators of other kinds, or the matrices would be too large.
     """
-    if not collapsible(graph):
+    work = Work.of(graph, values, keep or {}, graph.n_outputs, largest)
+    if work is None:
         return None
-    relaxed = [i for i, node in enumerate(graph.nodes) if node.operator.bounded and graph.depends_on_input[i]]
-    entries, lines = undecided(graph, values, relaxed, keep or {})
-    users = [u for u in relaxed if len(entries[graph.nodes[u].arguments[0]])]
-    if matrix_entries(graph, users, entries) > largest:
-        return None
-    work = Work(graph, values, entries, lines, sizes(graph, values))
-    targets = list(dict.fromkeys(graph.nodes[u].arguments[0] for u in users))
-    every = torch.arange(graph.n_outputs, device=values[0].lower.device)
-    maps = {z: work.affine(z, entries[z], users) for z in targets}
-    last = work.affine(graph.output, every, users)
-    built = Assembly(graph, values, entries, [graph.nodes[0]], [values[0]], {}, {})
-    built.add_input_part([*maps.values(), last])
-    for u in users:
-        z = graph.nodes[u].arguments[0]
-        if z not in built.kept:
-            built.kept[z] = Kept(built.add_affine(maps[z], chosen(values[z], entries[z])), entries[z])
-        built.add_nonlinear(u)
+    last = work.affine(graph.output, torch.arange(graph.n_outputs, device=values[0].lower.device))
+    built = work.assembled(last)
     built.add_affine(last, values[graph.output])
-    return Collapsed(Graph(tuple(built.nodes)), built.bounds, built.kept, built.place)
+    return built.done()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Quantities that are affine functions of nodes of a collapsed network."""
+
+    start: dict[int, Tensor]  # coefficients (rows, *node)
+    offset: Tensor  # (rows,)
+    size: Tensor  # (rows,) of all terms that were added up or will be, for rounding
+
+
+@torch.no_grad()
+def collapse_below(
+    graph: Graph, values: Sequence[Interval], entries: Tensor, keep: Mapping[int, Tensor]
+) -> tuple[Collapsed, Rows] | None:
+    """What is nonlinear below the last node, and some entries (rows,) of that node as functions of it.
+
+    Other arguments and None as for `collapse`; None also where nothing below is nonlinear.
+    """
+    work = Work.of(graph, values, keep, len(entries), LARGEST)
+    if work is None or not work.users:
+        return None
+    last = work.affine(graph.output, entries)
+    built = work.assembled()
+    start = {built.place[u] if u else 0: block for u, block in last.blocks.items()}
+    size = last.terms
+    for i, block in start.items():
+        size = size + block.abs() @ magnitude(built.bounds[i])[0]
+    return built.done(), Rows(start, last.bias, size)
+
+
+def matrix_entries(graph: Graph, users: Sequence[int], entries: Mapping[int, Tensor], outputs: int) -> int:
+    """Entries of all matrices of the collapsed network."""
+    count = {u: len(entries[graph.nodes[u].arguments[0]]) for u in users}
+    targets = [(z, len(entries[z])) for z in {graph.nodes[u].arguments[0] for u in users}]
+    below = [(graph.ancestors[z], k) for z, k in [*targets, (graph.output, outputs)]]
+    return sum(k * (graph.n_inputs + sum(count[u] for u in users if u in ancestors)) for ancestors, k in below)
 
 
 def chosen(interval: Interval, entries: Tensor) -> Interval:
     return Interval(interval.lower.flatten(1)[:, entries], interval.upper.flatten(1)[:, entries])
-
-
-def matrix_entries(graph: Graph, users: Sequence[int], entries: Mapping[int, Tensor]) -> int:
-    """Entries of all matrices of the collapsed network."""
-    count = {u: len(entries[graph.nodes[u].arguments[0]]) for u in users}
-    targets = [(z, len(entries[z])) for z in {graph.nodes[u].arguments[0] for u in users}]
-    below = [(graph.ancestors[z], k) for z, k in [*targets, (graph.output, graph.n_outputs)]]
-    return sum(k * (graph.n_inputs + sum(count[u] for u in users if u in ancestors)) for ancestors, k in below)
 
 
 @dataclass
@@ -169,6 +184,9 @@ class Assembly:
     bounds: list[Interval]
     kept: dict[int, Kept]
     place: dict[int, int]  # per nonlinear node of the network
+
+    def done(self) -> Collapsed:
+        return Collapsed(Graph(tuple(self.nodes)), self.bounds, self.kept, self.place)
 
     def add(self, operator: Operator, arguments: tuple[int, ...], size: int, name: str, bounds: Interval | None) -> int:
         node = Node(operator, arguments, (size,), name)
@@ -217,14 +235,45 @@ class Work:
 
     graph: Graph
     values: Sequence[Interval]
+    users: Sequence[int]  # nonlinear operators with undecided entries
     entries: Mapping[int, Tensor]  # per argument of a nonlinear operator
     lines: Mapping[int, Lines]  # per nonlinear operator: exact, but 0 for the undecided entries
     sizes: Mapping[int, Tensor]
 
-    def affine(self, z: int, wanted: Tensor, users: Sequence[int]) -> Affine:
+    @staticmethod
+    def of(
+        graph: Graph, values: Sequence[Interval], keep: Mapping[int, Tensor], outputs: int, largest: int
+    ) -> Work | None:
+        """For some outputs; None as for `collapse`."""
+        if not collapsible(graph):
+            return None
+        below = sorted(graph.ancestors[graph.output])
+        relaxed = [i for i in below if graph.nodes[i].operator.bounded and graph.depends_on_input[i]]
+        entries, lines = undecided(graph, values, relaxed, keep)
+        users = [u for u in relaxed if len(entries[graph.nodes[u].arguments[0]])]
+        if matrix_entries(graph, users, entries, outputs) > largest:
+            return None
+        return Work(graph, values, users, entries, lines, sizes(graph, values))
+
+    def assembled(self, *more: Affine) -> Assembly:
+        """All undecided entries and what is below them, with the input's part of other maps."""
+        graph = self.graph
+        targets = list(dict.fromkeys(graph.nodes[u].arguments[0] for u in self.users))
+        maps = {z: self.affine(z, self.entries[z]) for z in targets}
+        built = Assembly(graph, self.values, self.entries, [graph.nodes[0]], [self.values[0]], {}, {})
+        built.add_input_part([*maps.values(), *more])
+        for u in self.users:
+            z = graph.nodes[u].arguments[0]
+            if z not in built.kept:
+                bounds = chosen(self.values[z], self.entries[z])
+                built.kept[z] = Kept(built.add_affine(maps[z], bounds), self.entries[z])
+            built.add_nonlinear(u)
+        return built
+
+    def affine(self, z: int, wanted: Tensor) -> Affine:
         """Entries of node z as an affine function of the input and of the undecided entries below."""
         ancestors = self.graph.ancestors[z]
-        below = [0, *(u for u in users if u in ancestors)]
+        below = [0, *(u for u in self.users if u in ancestors)]
         room = max(1, CHUNK_BYTES // (8 * max(self.graph.nodes[i].size for i in ancestors)))
         found = [self.push(z, part, below) for part in wanted.split(room)]
         blocks = {u: torch.cat([self.columns(pushed, u) for pushed in found]) for u in below}

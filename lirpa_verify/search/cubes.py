@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.alpha_crown import Splits
-from lirpa_verify.bounds.collapse import collapse
+from lirpa_verify.bounds.collapse import collapse, collapsible
 from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.bounds.optimised_nodes import STEP_PASSES, Effort, optimise_nodes
 from lirpa_verify.bounds.sizes import sizes
@@ -36,6 +36,7 @@ from lirpa_verify.search.influence import entry_gaps, influence
 from lirpa_verify.search.output_constraint import assume_violation, nothing_in, with_decided
 from lirpa_verify.search.roots import Roots, Task, root_domains, rooted
 from lirpa_verify.search.specification import Problem
+from lirpa_verify.search.trees import Growth, grown
 from lirpa_verify.verdict import Progress, Result, Witness
 
 CANDIDATES = 4  # neurons whose two halves are bounded before one is chosen
@@ -45,10 +46,21 @@ SWEEP = 0.25  # time of a sweep of bounds under the assumption of a violation, r
 LEAST_GAINED = 0.05  # share of what a bound lacks, or of the undecided entries, that a sweep has to take off
 DOUBT = 1.0  # of what cuts are expected to cost, as a logarithm to base 2: their gains fall as they go on
 LEAST_BUDGET = 1.0  # seconds of search before it is judged
+FIRST_SPLITS, MORE_SPLITS = 16, 4  # of the first trees per end of a neuron, and the factor to the next ones
+DEARER, GROWTH_SHARE = 2, 0.5  # what those take longer, as they have less to decide; of the time left, at most
 TINY = 1e-12  # gain per level of a tree that gains nothing
 
 
 Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Growing:
+    """The trees of a cube's neurons."""
+
+    splits: int = 0  # per end of a neuron
+    seconds: float = 0.0  # that they took
+    pays: bool = True  # whether they brought the cube nearer to a proof
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,7 @@ class Cube:
     domains: Domains
     seconds: float  # that bounding it took, or would take one of its halves
     narrowed: bool = False  # whether bounds under the assumption of a violation were tried
+    trees: Growing = Growing()
 
     @property
     def margin(self) -> float:
@@ -69,6 +82,11 @@ class Cube:
 def passes_per_half() -> int:
     """Passes over all nodes that a half of a cube takes: bounding candidates, then optimising the one chosen."""
     return CANDIDATES + STEP_PASSES * STEPS
+
+
+def growable(cube: Cube) -> bool:
+    """Whether more trees may bring the cube nearer to a proof."""
+    return cube.trees.pays and math.isfinite(cube.margin) and collapsible(cube.task.graph)
 
 
 def divisible(cube: Cube) -> bool:
@@ -131,7 +149,7 @@ class Cubes:
             The search's result, if it ended; the cubes that replace this one; and the gain per level.
         """
         if -cube.margin / max(rate, TINY) + self.log_step > self.cut_cost(cube) + 3 and divisible(cube):
-            return None, self.timed(self.children, cube), rate
+            return None, self.grow(cube) if self.grows(cube, math.inf) else self.timed(self.children, cube), rate
         result, children, rate = self.search(cube)
         if result is not None:
             return result, [], rate
@@ -167,19 +185,40 @@ class Cubes:
             result = search.run(self.deadline.within(budget))
             if result.verdict != "timeout" or self.deadline.passed():
                 return result, None, math.inf
+            outlook = search.outlook()
+            self.log_step = outlook.log_step
+            if self.grows(cube, outlook.seconds):
+                return None, self.grow(cube), outlook.rate
             if not cube.narrowed:
                 narrower = self.narrow(cube)
                 if narrower is not None:
                     return None, narrower, math.inf
                 cube = replace(cube, narrowed=True)
-            outlook = search.outlook()
-            self.log_step = outlook.log_step
             first = not self.gains and divisible(cube)
             if first and min(outlook.seconds, TRIAL_SHARE * self.deadline.remaining()) > 2 * cube.seconds:
                 children = self.timed(self.children, cube)
             if self.gains and outlook.log_seconds > self.cut_cost(cube) and divisible(cube):
                 return None, children, outlook.rate
             budget *= 2
+
+    def grows(self, cube: Cube, seconds: float) -> bool:
+        """Whether trees of the cube's neurons are tried before a search that may take so long, or a cut."""
+        trees = cube.trees
+        cost = DEARER * trees.seconds if trees.splits else cube.seconds
+        return growable(cube) and cost < min(seconds, GROWTH_SHARE * self.deadline.remaining())
+
+    def grow(self, cube: Cube) -> list[Cube]:
+        """The same cube with bounds from larger trees; none where they prove it."""
+        started, trees, task = time.monotonic(), cube.trees, cube.task
+        splits, share = (trees.splits * MORE_SPLITS, GROWTH_SHARE) if trees.splits else (FIRST_SPLITS, TRIAL_SHARE)
+        growth = Growth(splits, self.deadline.within(share * self.deadline.remaining()))
+        values = grown(task.graph, task.nodes, task.cuts, growth)
+        cuts = with_decided(task, values) if task.cuts.sign else task.cuts
+        better = self.bounded(cube, values, cuts, started)
+        pays = better.margin > (1 - LEAST_GAINED) * cube.margin
+        trees = Growing(splits, time.monotonic() - started, pays)
+        found = replace(better, seconds=cube.seconds, narrowed=cube.narrowed, trees=trees)
+        return [found] if len(found.domains.open_index) else []
 
     def children(self, cube: Cube) -> list[Cube]:
         """Both halves of a cube, cut at the most influential neuron; without those that are proved."""

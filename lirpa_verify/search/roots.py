@@ -110,7 +110,8 @@ def root_domains(task: Task, deadline: Deadline, steps: int = ROOT_STEPS, known:
     fields["margin", 0] = roots.rhs[:, 0]
     fields["root", 0] = torch.arange(count, device=roots.rhs.device)
     domains = Domains(fields)
-    positions = initial_positions(graph, domains.intervals(), graph.ancestors[graph.output], 1)
+    below = frozenset[int]().union(*(graph.ancestors[i] for i in roots.start))
+    positions = initial_positions(graph, domains.intervals(), below, 1)
     conjuncts = roots.rhs.shape[1]
     mix = torch.full_like(roots.rhs, 1 / conjuncts).unsqueeze(1) if conjuncts > 1 else None
     multipliers = {z: torch.zeros_like(fields["lower", z]).unsqueeze(1) for z in layout.nodes}
