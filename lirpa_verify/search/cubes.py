@@ -205,7 +205,7 @@ class Cubes:
         """Whether trees of the cube's neurons are tried before a search that may take so long, or a cut."""
         trees = cube.trees
         cost = DEARER * trees.seconds if trees.splits else cube.seconds
-        return growable(cube) and cost < min(seconds, GROWTH_SHARE * self.deadline.remaining())
+        return growable(cube) and cost < min(seconds, self.deadline.remaining())
 
     def grow(self, cube: Cube) -> list[Cube]:
         """The same cube with bounds from larger trees; none where they prove it."""
