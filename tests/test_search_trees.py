@@ -73,6 +73,21 @@ def test_bounds_hold_where_cuts_do(kind: str, activation: str) -> None:
     assert_hold(evaluated, grown(graph, cut, Splits({z: sign}, {z: point}), Growth(20, LATER)), inside)
 
 
+def test_neurons_that_depend_on_nothing_undecided_are_constants() -> None:
+    """Their intervals may be wide nevertheless: they may come from earlier bounds of what lies below."""
+    g = generator(76)
+    weight, bias = normal(g, 3, 5), normal(g, 4)
+    graph = graph_of(lambda x: torch.relu(x @ weight) @ torch.zeros(5, 4, dtype=torch.float64) + bias, (1, 3), False)
+    box = Interval(torch.full((1, 3), -1.0, dtype=torch.float64), torch.full((1, 3), 1.0, dtype=torch.float64))
+    values = bound_nodes(graph, box)
+    values[-1] = Interval(values[-1].lower - 1, values[-1].upper + 1)
+    found = trees.grown_entries(graph, values, torch.arange(4), False, NONE, Growth(5, LATER))
+    assert torch.allclose(found.lower.flatten(), bias, atol=1e-6) and torch.allclose(
+        found.upper.flatten(), bias, atol=1e-6
+    )
+    assert bool((found.lower.flatten() <= bias).all()) and bool((found.upper.flatten() >= bias).all())
+
+
 def test_trees_decide_what_slopes_do_not() -> None:
     graph, box, _ = setting("dense", "relu", 75, radius=0.5)
     values = optimise_nodes(graph, box, bound_nodes(graph, box), Effort(60, LATER))

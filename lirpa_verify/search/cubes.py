@@ -217,7 +217,8 @@ class Cubes:
         better = self.bounded(cube, values, cuts, started)
         pays = better.margin > (1 - LEAST_GAINED) * cube.margin
         trees = Growing(splits, time.monotonic() - started, pays)
-        found = replace(better, seconds=cube.seconds, narrowed=cube.narrowed, trees=trees)
+        same = undecided(better.task) == undecided(task)  # else narrowing may gain more than it did
+        found = replace(better, seconds=cube.seconds, narrowed=cube.narrowed and same, trees=trees)
         return [found] if len(found.domains.open_index) else []
 
     def children(self, cube: Cube) -> list[Cube]:
@@ -259,7 +260,7 @@ class Cubes:
             gained = max(1 - after.margin / cube.margin, 1 - undecided(after.task) / max(1, undecided(cube.task)))
             if gained < LEAST_GAINED or effort.deadline.passed():
                 return cube
-            cube = replace(after, seconds=cube.seconds, narrowed=True)
+            cube = replace(after, seconds=cube.seconds, narrowed=True, trees=cube.trees)
 
     def bound_cube(self, cube: Cube, half: Half) -> Cube | None:
         """Optimises the bounds of all nodes, collapses what they decide and bounds what is to be proved.

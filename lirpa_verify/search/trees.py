@@ -98,12 +98,18 @@ def grown_entries(
     start = {i: with_negated(row.unsqueeze(0))[0].unsqueeze(1) for i, row in rows.start.items()}
     slack = margin(rows.size)
     rhs = torch.cat([slack - rows.offset, slack + rows.offset]).unsqueeze(1)
+    if not start:  # constant where everything below is decided
+        return tightened(value, entries, *(-rhs[:, 0]).chunk(2))
     bounds = tuple(small.values)
     layout, known = splittable(small.graph), sizes(small.graph, bounds)
     task = Task(small.graph, Roots(start, rhs), layout, bounds, known, small.carried(cuts))
-    least, greatest = Trees.planted(task, signs, growth).grow().chunk(2)
+    return tightened(value, entries, *Trees.planted(task, signs, growth).grow().chunk(2))
+
+
+def tightened(value: Interval, entries: Tensor, least: Tensor, least_negated: Tensor) -> Interval:
+    """The interval, with lower bounds (entries,) of some entries and of their negatives."""
     lower, upper = (end.flatten(1).clone() for end in value)
-    lower[:, entries], upper[:, entries] = least, -greatest
+    lower[:, entries], upper[:, entries] = least, -least_negated
     shape = value.lower.shape
     return intersect(value, Interval(lower.reshape(shape), upper.reshape(shape)))
 
