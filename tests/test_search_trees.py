@@ -127,6 +127,29 @@ def test_entries_are_taken_in_parts_where_memory_is_short(monkeypatch: pytest.Mo
     assert abs(undecided(graph, parts) - undecided(graph, whole)) <= 2
 
 
+def test_a_few_neurons_tell_whether_the_others_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, box, _ = setting("dense", "relu", 75, radius=0.5)
+    values = bound_nodes(graph, box)
+    i = max(graph.tightened, key=lambda j: int(undecided_entries(graph, j, values[j]).sum()))
+    monkeypatch.setattr(trees, "SAMPLE", 1)
+    taken: list[Tensor] = []
+
+    def unchanged(graph: Graph, values: list[Interval], entries: Tensor, *rest: object) -> Interval:
+        taken.append(entries)
+        return values[-1]
+
+    monkeypatch.setattr(trees, "grown_entries", unchanged)
+    trees.grown_node(graph, i, values[: i + 1], NONE, Growth(8, LATER))
+    monkeypatch.setattr(trees, "LEAST_GAINED", -1.0)
+    trees.grown_node(graph, i, values[: i + 1], NONE, Growth(8, LATER))
+    few, first, others = taken
+    assert torch.equal(few, first)
+    assert (
+        sorted(torch.cat([first, others]).tolist())
+        == undecided_entries(graph, i, values[i])[0].nonzero().flatten().tolist()
+    )
+
+
 @pytest.mark.parametrize(("kind", "activation"), KINDS)
 def test_rows_below_a_node_are_its_entries(kind: str, activation: str) -> None:
     graph, box, points = setting(kind, activation, 78)

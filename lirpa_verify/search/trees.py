@@ -20,6 +20,7 @@ from lirpa_verify.bounds.collapse import collapse_below
 from lirpa_verify.bounds.crown import with_negated
 from lirpa_verify.bounds.intermediate import signs_suffice, undecided_entries
 from lirpa_verify.bounds.interval import interval_step
+from lirpa_verify.bounds.optimised_nodes import gain
 from lirpa_verify.bounds.rounding import intersect, margin
 from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
@@ -36,6 +37,10 @@ STEPS, RATE = 6, 0.15  # on the bounds of a tree's leaves
 BATCH = 128  # leaves that are split at once, at most
 BATCH_BYTES = 2**28  # of both halves, with gradients
 LEAVES_BYTES, FIELDS = 2**30, 6  # of all leaves together, which have so many tensors per bounded node
+SAMPLE, LEAST_GAINED = (
+    16,
+    0.05,
+)  # neurons of a node that come first, and the share of their widths that has to go for more
 SHARE, LEAST_SECONDS = 1.0, 1.0  # what a node may take, as a multiple of what those below took, once that is so long:
 # where almost nothing can be decided, splits are better spent below
 
@@ -78,8 +83,12 @@ def grown_node(graph: Graph, i: int, values: list[Interval], cuts: Splits, growt
     entries = undecided_entries(graph, i, value)[0].nonzero().flatten()
     bytes_per_leaf = FIELDS * 4 * max(1, sum(graph.nodes[j].size for j in graph.bounded if j in graph.ancestors[i]))
     room = max(1, LEAVES_BYTES // (2 * (growth.splits + 1) * bytes_per_leaf))
-    for part in entries.split(room):
-        if growth.deadline.passed():
+    few = entries[:: max(1, len(entries) // SAMPLE)] if len(entries) > 2 * SAMPLE else entries
+    wider = value
+    parts = (*few.split(room), *entries[~torch.isin(entries, few)].split(room))
+    for k, part in enumerate(parts):
+        told = k == -(-len(few) // room) and gain(wider, value, few) < LEAST_GAINED
+        if told or len(part) == 0 or growth.deadline.passed():
             break
         value = grown_entries(Graph(graph.nodes[: i + 1]), [*below, value], part, signs_suffice(graph, i), cuts, growth)
     return value
