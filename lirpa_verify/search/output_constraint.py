@@ -10,7 +10,6 @@ where an interval becomes empty there is no violation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -102,4 +101,4 @@ def with_decided(task: Task, values: Sequence[Interval]) -> Splits:
         point = torch.where(above, lower, torch.where(below, upper, point))
         if bool((sign != 0).any()):
             signs[z], points[z] = sign, point
-    return replace(task.cuts, sign=signs, point=points)
+    return Splits(signs, points)
