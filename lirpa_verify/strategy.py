@@ -1,8 +1,8 @@
 """What to try, in which order, with how much of the time: decided from the network and the property.
 
-A short attack comes first, then a proof: boxes are split where few inputs vary, activations where
-many do, with a mixed-integer program beside it where the network is small. The attack goes on beside
-the proof with a share of the time until one of them succeeds.
+A short attack comes first, then a proof: boxes are split on trial unless very many inputs vary, then activations,
+or both beside each other by what they bring, with a mixed-integer program beside them where the network is small.
+The attack goes on beside the proof with a share of the time until one of them succeeds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from lirpa_verify.network import Network
 from lirpa_verify.ranges import output_ranges
 from lirpa_verify.search.box_constants import with_box_constants
 from lirpa_verify.search.count import count_combinations
-from lirpa_verify.search.input_split import input_split
+from lirpa_verify.search.input_split import InputSplit
+from lirpa_verify.search.input_split_beside import InputSplitBeside, input_split_trial
 from lirpa_verify.search.propagation import decided_by_propagation
 from lirpa_verify.search.single_pass import single_pass
 from lirpa_verify.search.specification import Problem, make_problem
@@ -37,7 +38,7 @@ from lirpa_verify.witness import Model
 from vnnlib import Property
 
 ATTACK_SHARE = 0.1  # of the time a proof takes goes to the attack that runs beside it
-INPUT_SPLIT_LIMIT = 12  # inputs that vary in one box up to which boxes are split
+TRIAL_INPUTS = 64  # that vary in one box, up to which splitting boxes is tried
 BACKWARD: dict[str, Method] = {"ibp": "ibp", "forward": "forward"}
 
 Report = Callable[[Progress], None]
@@ -131,14 +132,36 @@ def prove(
     decided = decided_by_propagation(graph, problem, deadline, judge) if method == "auto" else None
     if decided is not None:
         return decided
-    few = int((problem.box.upper > problem.box.lower).sum(1).max()) <= INPUT_SPLIT_LIMIT
-    if method == "activation-split" or (method == "auto" and not few):
-        result = split_activations(graph, problem, deadline, judge, report, interlude)
-        if result.verdict != "unknown" or method != "auto":
-            return result
+    if method == "activation-split":
+        return split_activations(graph, problem, deadline, judge, report, interlude)
     inputs = graph.n_inputs
-    graph, problem = with_box_constants(graph, problem)
-    return input_split(graph, problem, deadline, lambda x: judge(x[:, :inputs]), report, None, interlude)
+    smaller, posed = with_box_constants(graph, problem)
+    boxes = InputSplit.of(smaller, posed, deadline, lambda x: judge(x[:, :inputs]), report, None, interlude)
+    if method == "input-split":
+        return boxes.run(deadline)
+    return split_what_pays(graph, problem, deadline, judge, report, interlude, boxes)
+
+
+def split_what_pays(
+    graph: Graph,
+    problem: Problem,
+    deadline: Deadline,
+    judge: Judge,
+    report: Report,
+    interlude: Interlude,
+    boxes: InputSplit,
+) -> Result:
+    """Inputs, activations, or both, by what a trial of them brings."""
+    inputs = int((problem.box.upper > problem.box.lower).sum(1).max())
+    if inputs > TRIAL_INPUTS:
+        result = split_activations(graph, problem, deadline, judge, report, interlude)
+    else:
+        decided = input_split_trial(boxes, inputs, deadline)
+        if decided is not None:
+            return decided
+        beside = InputSplitBeside(boxes, interlude, deadline)
+        result = split_activations(graph, problem, deadline, judge, report, beside, beside.watch)
+    return boxes.run(deadline) if result.verdict == "unknown" else result
 
 
 def check_fit(network: Network, prop: Property) -> None:

@@ -11,7 +11,7 @@ from lirpa_verify.bounds.intermediate import Method
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.restrict import restrict
-from lirpa_verify.search.input_split import input_split
+from lirpa_verify.search.input_split import InputSplit
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.search.split_activations import split_activations
 from lirpa_verify.verdict import Result, Witness
@@ -41,7 +41,8 @@ def judge(graph: Graph, prop: Property, problem: Problem) -> Callable[[torch.Ten
 def split_inputs(graph: Graph, prop: Property, seconds: float = 20.0, method: Method | None = "crown") -> Result:
     small, problem = restricted(graph, prop)
     confirm = judge(graph, prop, problem)
-    return input_split(small, problem, Deadline.after(seconds), confirm, lambda p: None, method, lambda: None)
+    latest = Deadline.after(seconds)
+    return InputSplit.of(small, problem, latest, confirm, lambda p: None, method, lambda: None).run(latest)
 
 
 def split_neurons(graph: Graph, prop: Property, seconds: float = 20.0) -> Result:

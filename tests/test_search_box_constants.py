@@ -16,7 +16,7 @@ from lirpa_verify.operators.base import Interval, LinearForms
 from lirpa_verify.operators.uncertain import Uncertain
 from lirpa_verify.search.bound_boxes import bound_boxes
 from lirpa_verify.search.box_constants import with_box_constants
-from lirpa_verify.search.input_split import initial_boxes, input_split
+from lirpa_verify.search.input_split import InputSplit, initial_boxes
 from lirpa_verify.search.specification import Problem
 
 G = generator(81)
@@ -73,15 +73,17 @@ def test_verdicts(threshold: float, verdict: str) -> None:
         def confirm(x: Tensor, n: int = n) -> Tensor:
             return x[:1, :n]
 
-        result = input_split(
+        latest = Deadline.after(60)
+        begun = InputSplit.of(
             network,
             question,
-            Deadline.after(60),
+            latest,
             confirm,
             lambda progress: None,
             None,
             lambda: None,  # type: ignore[arg-type]
         )
+        result = begun.run(latest)
         assert result.verdict == verdict
 
 

@@ -42,10 +42,9 @@ def search(graph: Graph, problem: Problem, monkeypatch: pytest.MonkeyPatch) -> t
         return reduce(boxes, bounds)
 
     monkeypatch.setattr(input_split, "reduce", watched)
-    result = input_split.input_split(
-        graph, problem, Deadline.after(60), lambda x: None, lambda p: None, "crown", lambda: None
-    )
-    return result, closed
+    latest = Deadline.after(60)
+    begun = input_split.InputSplit.of(graph, problem, latest, lambda x: None, lambda p: None, "crown", lambda: None)
+    return begun.run(latest), closed
 
 
 def shrink_nothing(box: Interval, weight: Tensor, offset: Tensor, open_disjuncts: Tensor) -> Interval:

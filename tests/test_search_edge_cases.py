@@ -11,7 +11,7 @@ from random_networks import dense_graph, graph_of, make_property
 
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
-from lirpa_verify.search.input_split import input_split
+from lirpa_verify.search.input_split import InputSplit
 from lirpa_verify.search.specification import enclosing_box
 
 INF = math.inf
@@ -117,7 +117,9 @@ def test_a_point_that_can_be_neither_confirmed_nor_excluded_is_unknown() -> None
     for upper in ([0.5, 0.5], [math.nextafter(0.5, 1), 0.5]):
         prop = make_property(2, 2, [([0.5, 0.5], upper)], [(0, [({2: 1.0}, 0.5)])])
         small, problem = restricted(RECTIFIED, prop)
-        result = input_split(small, problem, Deadline.after(20), lambda x: None, lambda p: None, "crown", lambda: None)
+        latest = Deadline.after(20)
+        search = InputSplit.of(small, problem, latest, lambda x: None, lambda p: None, "crown", lambda: None)
+        result = search.run(latest)
         assert result.verdict == "unknown"
 
 

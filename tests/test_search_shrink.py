@@ -70,7 +70,8 @@ def test_halves_cover_the_box() -> None:
     g = generator(4)
     box = random_boxes(g, 6, 3)
     number, alive = torch.arange(6), torch.ones(6, 1, dtype=torch.bool)
-    boxes = Boxes(*box, number, alive, torch.zeros(6, dtype=torch.float64), torch.ones_like(box.lower), number)
+    zero = torch.zeros(6, dtype=torch.float64)
+    boxes = Boxes(*box, number, alive, zero, torch.ones_like(box.lower), number, zero + 1)
     halves = halve(boxes, torch.tensor([0, 1, 2, 0, 1, 2]))
     assert halves.origin.tolist() == [*range(6), *range(6)]
     points = samples(g, box, 200)
@@ -83,7 +84,7 @@ def test_the_stack_returns_everything_once() -> None:
     def boxes(numbers: range) -> Boxes:
         origin = torch.tensor(list(numbers))
         column = origin.double().unsqueeze(1)
-        return Boxes(column, column, origin, origin.unsqueeze(1) >= 0, origin.double(), column, origin)
+        return Boxes(column, column, origin, origin.unsqueeze(1) >= 0, origin.double(), column, origin, column)
 
     stack: Stack[Boxes] = Stack(join)
     stack.push(boxes(range(5)))

@@ -16,7 +16,8 @@ class Boxes:
 
     `origin` is the property's box each came from, `alive` which of that box's disjuncts are not yet
     proved impossible in it, `margin` the margin its parent was left with (-inf at the start), `gain` what
-    halving each input was expected to bring when that was last computed, `age` halvings ago.
+    halving each input was expected to bring when that was last computed, `age` halvings ago, `share` the part of
+    its origin's tree that it is: half of its parent's.
     """
 
     lower: Tensor  # (batch, inputs)
@@ -26,6 +27,7 @@ class Boxes:
     margin: Tensor  # (batch,)
     gain: Tensor  # (batch, inputs)
     age: Tensor  # (batch,) int64
+    share: Tensor  # (batch,)
 
     def __len__(self) -> int:
         return len(self.lower)
@@ -39,7 +41,7 @@ class Boxes:
 
 
 def fields(boxes: Boxes) -> tuple[Tensor, ...]:
-    return boxes.lower, boxes.upper, boxes.origin, boxes.alive, boxes.margin, boxes.gain, boxes.age
+    return boxes.lower, boxes.upper, boxes.origin, boxes.alive, boxes.margin, boxes.gain, boxes.age, boxes.share
 
 
 def join(parts: list[Boxes]) -> Boxes:

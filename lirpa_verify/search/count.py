@@ -181,7 +181,8 @@ def point_boxes(grid: Grid, values: Tensor, b: int) -> Boxes:
     alive = (grid.problem.specification.rows[b, :, 0] >= 0).expand(len(values), -1)
     origin = torch.full((len(values),), b, device=values.device)
     margin = torch.full_like(values[:, 0], -torch.inf)
-    return Boxes(values, values, origin, alive, margin, torch.zeros_like(values), torch.zeros_like(origin))
+    zero = torch.zeros_like(origin)
+    return Boxes(values, values, origin, alive, margin, torch.zeros_like(values), zero, torch.ones_like(margin))
 
 
 @dataclass(frozen=True)

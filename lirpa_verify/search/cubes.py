@@ -28,7 +28,7 @@ from lirpa_verify.bounds.optimised_nodes import STEP_PASSES, Effort, optimise_no
 from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.operators.base import Interval
-from lirpa_verify.search.activation_split import HOPELESS, ActivationSplit
+from lirpa_verify.search.activation_split import HOPELESS, ActivationSplit, Outlook
 from lirpa_verify.search.box_root import over_box_root
 from lirpa_verify.search.branching import splitter
 from lirpa_verify.search.domains import Domains
@@ -102,6 +102,10 @@ class Half:
     cuts: Splits  # all that lead to it
 
 
+def unwatched(outlook: Outlook) -> None:
+    """For searches beside which nothing depends on their outlook."""
+
+
 @dataclass
 class Cubes:
     """The search over cubes."""
@@ -112,6 +116,7 @@ class Cubes:
     confirm: Callable[[Tensor], Witness | None]
     report: Callable[[Progress], None]
     interlude: Callable[[], Result | None]
+    watch: Callable[[Outlook], None] = unwatched  # told what a search promises
     gains: list[float] = field(default_factory=list)  # of margin, per cut
     closed: int = 0
     worked: float = 0.0  # seconds that halves have taken: choosing cuts, bounding, narrowing
@@ -186,6 +191,7 @@ class Cubes:
             if result.verdict != "timeout" or self.deadline.passed():
                 return result, None, math.inf
             outlook = search.outlook()
+            self.watch(outlook)
             self.log_step = outlook.log_step
             if self.grows(cube, outlook.seconds):
                 return None, self.grow(cube), outlook.rate

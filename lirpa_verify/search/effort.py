@@ -51,32 +51,31 @@ class Effort:
     graph: Graph
     problem: Problem
     deadline: Deadline
-    workers: Workers
     stages: tuple[Method, ...]
     next_trial: float = math.inf
     spent: float = 0.0
 
     @staticmethod
-    def of(graph: Graph, problem: Problem, deadline: Deadline, workers: Workers, method: Method | None) -> Effort:
+    def of(graph: Graph, problem: Problem, deadline: Deadline, method: Method | None) -> Effort:
         """One method throughout, or what trials find."""
         if method is None:
-            return Effort(graph, problem, deadline, workers, ("crown",), FIRST_TRIAL)
-        return Effort(graph, problem, deadline, workers, (method,))
+            return Effort(graph, problem, deadline, ("crown",), FIRST_TRIAL)
+        return Effort(graph, problem, deadline, (method,))
 
-    def reconsider(self, boxes: Boxes) -> bool:
+    def reconsider(self, boxes: Boxes, workers: Workers) -> bool:
         """Tries the methods again where it is time to; whether another choice came out."""
         if self.spent < self.next_trial or len(boxes) < FEWEST or self.deadline.remaining() <= self.spent / 2:
             return False
         before = self.stages
-        self.choose(boxes)
+        self.choose(boxes, workers)
         self.next_trial = self.spent * REPEAT
         return self.stages != before
 
-    def bound(self, boxes: Boxes) -> tuple[Boxes, RowBounds]:
+    def bound(self, boxes: Boxes, workers: Workers) -> tuple[Boxes, RowBounds]:
         """Bounds of the boxes that the earlier stages leave open, which come with them."""
         started = time.monotonic()
         for stage in self.stages:
-            bounds = self.bound_with(boxes, stage)
+            bounds = self.bound_with(boxes, stage, workers)
             if stage != self.stages[-1]:
                 index = still_open(boxes, bounds).any(1)
                 boxes, bounds = boxes[index], bounds[index]
@@ -85,28 +84,28 @@ class Effort:
         self.spent += time.monotonic() - started
         return boxes, bounds
 
-    def bound_with(self, boxes: Boxes, method: Method, until: Deadline | None = None) -> RowBounds:
+    def bound_with(self, boxes: Boxes, method: Method, workers: Workers, until: Deadline | None = None) -> RowBounds:
         alive = boxes.alive.any(0).nonzero().flatten()
 
         def bounds(part: Boxes) -> RowBounds:
             return bound_boxes(self.graph, self.problem.specification, part, method, until or self.deadline, alive)
 
-        return self.workers.bound(boxes, bounds)
+        return workers.bound(boxes, bounds)
 
-    def with_gain(self, boxes: Boxes) -> Boxes:
+    def with_gain(self, boxes: Boxes, workers: Workers) -> Boxes:
         """The boxes with what halving each input brings computed anew where that is some halvings old."""
         choices = (boxes.upper > boxes.lower).sum(1)
         stale = ((boxes.age >= OLDEST_GAIN) & (choices >= FEWEST_CHOICES)).nonzero().flatten()
         if len(stale) == 0:
             return boxes
-        fresh = torch.cat(self.workers.map(boxes[stale], self.gain_of_part))
+        fresh = torch.cat(workers.map(boxes[stale], self.gain_of_part))
         gain, age = boxes.gain.index_copy(0, stale, fresh), boxes.age.index_fill(0, stale, 0)
         return replace(boxes, gain=gain, age=age)
 
     def gain_of_part(self, boxes: Boxes) -> Tensor:
         return expected_gain(self.graph, self.problem.specification, boxes, self.stages[-1])
 
-    def choose(self, boxes: Boxes) -> None:
+    def choose(self, boxes: Boxes, workers: Workers) -> None:
         """Tries both methods on a sample of the boxes."""
         sample = torch.linspace(0, len(boxes) - 1, min(SAMPLE, len(boxes))).long().to(boxes.lower.device)
         boxes = boxes[sample]
@@ -114,7 +113,7 @@ class Effort:
         trials = []
         for method in METHODS:
             started = time.monotonic()
-            bounds = self.bound_with(boxes, method, until)
+            bounds = self.bound_with(boxes, method, workers, until)
             trials.append(Trial(method, max(1e-6, time.monotonic() - started), bounds))
             self.spent += trials[-1].seconds
         cheap, dear = trials

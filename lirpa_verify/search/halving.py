@@ -54,7 +54,7 @@ def halve(boxes: Boxes, dimension: Tensor) -> Boxes:
     pick = dimension.unsqueeze(1)
     middle = (boxes.lower.gather(1, pick) + boxes.upper.gather(1, pick)) / 2
     gain = boxes.gain.scatter(1, pick, LEFT * boxes.gain.gather(1, pick))
-    half = replace(boxes, gain=gain, age=boxes.age + 1)
+    half = replace(boxes, gain=gain, age=boxes.age + 1, share=boxes.share / 2)
     left = replace(half, upper=boxes.upper.scatter(1, pick, middle))
     right = replace(half, lower=boxes.lower.scatter(1, pick, middle))
     return join([left, right])

@@ -6,9 +6,10 @@ bounds are worst, cuts away what cannot hold a violation and halves the rest whe
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from lirpa_verify.search.boxes import Boxes, join
 from lirpa_verify.search.effort import OLDEST_GAIN, Effort
 from lirpa_verify.search.halving import can_halve, split
 from lirpa_verify.search.mix import with_mixture
-from lirpa_verify.search.parallel import workers
+from lirpa_verify.search.parallel import Workers, workers
 from lirpa_verify.search.shrink import shrink
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.search.stack import Stack
@@ -57,81 +58,118 @@ def initial_boxes(problem: Problem) -> Boxes:
     alive = problem.specification.rows[:, :, 0] >= 0
     number = torch.arange(len(lower), device=lower.device)
     margin = lower.new_full((len(lower),), -torch.inf)
-    return Boxes(lower, upper, number, alive, margin, torch.zeros_like(lower), torch.full_like(number, OLDEST_GAIN))
+    age = torch.full_like(number, OLDEST_GAIN)
+    return Boxes(lower, upper, number, alive, margin, torch.zeros_like(lower), age, torch.ones_like(margin))
 
 
-def input_split(
-    graph: Graph,
-    problem: Problem,
-    deadline: Deadline,
-    confirm: Confirm,
-    report: Report,
-    method: Method | None,
-    interlude: Callable[[], Result | None],
-) -> Result:
-    """Proves the property, finds a violation, or runs out of time.
+@dataclass(frozen=True)
+class Milestone:
+    """How far the search was at some time."""
 
-    Args:
-        graph: the network over its varying inputs.
-        problem: boxes and rows, in the graph's precision.
-        deadline: when to stop.
-        confirm: replays candidate points; only what it returns is a witness.
-        report: takes news for the user.
-        method: how intermediate nodes are bounded; None to choose by measurement.
-        interlude: called once a round; an attack that runs beside the proof.
-    """
-    size = BatchSize.of(graph, int((problem.box.upper > problem.box.lower).sum(1).amax()))
-    # One box of a wide graph is work enough for torch's own threads.
-    parallel = size.limit >= FEWEST_PARALLEL and problem.box.lower.device.type == "cpu"
-    with torch.no_grad(), workers(parallel) as crew:
-        effort = Effort.of(graph, problem, deadline, crew, method)
-        return search(effort, size, confirm, report, interlude)
+    spent: float = 0.0  # seconds
+    closed: float = 0.0  # share of all trees
 
 
-def search(
-    effort: Effort,
-    size: BatchSize,
-    confirm: Confirm,
-    report: Report,
-    interlude: Callable[[], Result | None],
-) -> Result:
-    """Rounds until no box is open, a witness is found or the time is up."""
-    graph, problem = effort.graph, effort.problem
-    stack: Stack[Boxes] = Stack(join)
-    stack.push(initial_boxes(problem))
-    tally, reported = Tally(), 0.0
-    while stack.count:
-        if effort.deadline.passed():
-            return Result("timeout", reason="time is up", statistics=statistics(stack, tally))
-        boxes = stack.pop(size.now)
-        if effort.reconsider(boxes):
+@dataclass
+class InputSplit:
+    """A search that goes on for as long as it is told to."""
+
+    effort: Effort
+    size: BatchSize
+    confirm: Confirm
+    report: Report
+    interlude: Callable[[], Result | None]
+    parallel: bool
+    stack: Stack[Boxes]
+    trees: int
+    earlier: Milestone = Milestone()
+    later: Milestone = Milestone()
+    tally: Tally = field(default_factory=Tally)
+    reported: float = 0.0
+    spent: float = 0.0  # seconds
+
+    @staticmethod
+    def of(
+        graph: Graph,
+        problem: Problem,
+        deadline: Deadline,
+        confirm: Confirm,
+        report: Report,
+        method: Method | None,
+        interlude: Callable[[], Result | None],
+    ) -> InputSplit:
+        """A search that has not begun.
+
+        Args:
+            graph: the network over its varying inputs.
+            problem: boxes and rows, in the graph's precision.
+            deadline: when to stop at the latest.
+            confirm: replays candidate points; only what it returns is a witness.
+            report: takes news for the user.
+            method: how intermediate nodes are bounded; None to choose by measurement.
+            interlude: called once a round; an attack that runs beside the proof.
+        """
+        size = BatchSize.of(graph, int((problem.box.upper > problem.box.lower).sum(1).amax()))
+        # One box of a wide graph is work enough for torch's own threads.
+        parallel = size.limit >= FEWEST_PARALLEL and problem.box.lower.device.type == "cpu"
+        stack: Stack[Boxes] = Stack(join)
+        stack.push(initial_boxes(problem))
+        effort = Effort.of(graph, problem, deadline, method)
+        return InputSplit(effort, size, confirm, report, interlude, parallel, stack, len(problem.box.lower))
+
+    @torch.no_grad()
+    def run(self, deadline: Deadline) -> Result:
+        """Rounds until no box is open, a witness is found, or it stops with `timeout` and can be run again."""
+        started, before = time.monotonic(), self.spent
+        with workers(self.parallel) as crew:
+            while self.stack.count:
+                if deadline.passed():
+                    return Result("timeout", reason="time is up", statistics=self.statistics())
+                decided = self.round(crew) or self.interlude()
+                self.spent = before + time.monotonic() - started
+                if decided is not None:
+                    return decided
+        if self.tally.points:
+            reason = "points remain at which bounds, within rounding, neither prove nor violate the property"
+            return Result("unknown", reason=reason, statistics=self.statistics())
+        return Result("unsat", reason="input split", statistics=self.statistics())
+
+    def round(self, crew: Workers) -> Result | None:
+        """Bounds a batch of boxes and halves those that are left."""
+        effort, size = self.effort, self.size
+        boxes = self.stack.pop(size.now)
+        if effort.reconsider(boxes, crew):
             size.rates.clear()
         started = time.process_time()  # what others on the machine do says nothing about a batch
-        left, bounds = effort.bound(boxes)
-        witness = look_for_witness(graph, problem, left, bounds, confirm)
+        left, bounds = effort.bound(boxes, crew)
+        witness = look_for_witness(effort.graph, effort.problem, left, bounds, self.confirm)
         size.learn(len(boxes), time.process_time() - started)
         if witness is not None:
-            return Result("sat", witness, "input split", statistics(stack, tally))
-        beside = interlude()
-        if beside is not None:
-            return beside
+            return Result("sat", witness, "input split", self.statistics())
         remaining, sensitivity = reduce(left, bounds)
         divisible = can_halve(remaining).any(1)
-        tally.add(len(boxes), len(boxes) - len(remaining), int((~divisible).sum()))
+        self.tally.add(len(boxes), len(boxes) - len(remaining), int((~divisible).sum()))
         remaining, sensitivity = remaining[divisible], sensitivity[divisible]
         if len(remaining):
-            stack.push(split(effort.with_gain(remaining), sensitivity, room=min(size.now, FILL)))
-        if time.monotonic() - reported > REPORT_SECONDS:
-            reported = time.monotonic()
-            report(Progress("input-split", stack.count, tally.closed, stack.worst()))
-    if tally.points:
-        reason = "points remain at which bounds, within rounding, neither prove nor violate the property"
-        return Result("unknown", reason=reason, statistics=statistics(stack, tally))
-    return Result("unsat", reason="input split", statistics=statistics(stack, tally))
+            self.stack.push(split(effort.with_gain(remaining, crew), sensitivity, room=min(size.now, FILL)))
+        if time.monotonic() - self.reported > REPORT_SECONDS:
+            self.reported = time.monotonic()
+            self.report(Progress("input-split", self.stack.count, self.tally.closed, self.stack.worst()))
+        return None
 
+    def outlook(self) -> float:
+        """Seconds that the rest may take if the tree goes on closing as it has done lately."""
+        now = Milestone(self.spent, 1 - sum(float(part.share.sum()) for part in self.stack.parts) / self.trees)
+        if now.spent > 2 * self.later.spent:
+            self.earlier, self.later = self.later, now
+        closed = now.closed - self.earlier.closed
+        if closed <= 0:
+            return math.inf
+        rest = (1 - now.closed) * (now.spent - self.earlier.spent) / closed
+        return max(rest, self.spent)  # what took long will take as long again
 
-def statistics(stack: Stack[Boxes], tally: Tally) -> dict[str, float | int | str]:
-    return {"boxes": tally.bounded, "rounds": tally.rounds, "open": stack.count}
+    def statistics(self) -> dict[str, float | int | str]:
+        return {"boxes": self.tally.bounded, "rounds": self.tally.rounds, "open": self.stack.count}
 
 
 def look_for_witness(
@@ -171,5 +209,5 @@ def reduce(boxes: Boxes, bounds: RowBounds) -> tuple[Boxes, Tensor]:
     sensitivity = weight.abs().amax(2).masked_fill(~open_.unsqueeze(2), 0).amax(1)  # (batch, inputs)
     nonempty = (~(cut.lower > cut.upper).any(1)).nonzero().flatten()  # an end that is not a number excludes nothing
     left = (cut.upper - cut.lower) / (boxes.upper - boxes.lower).clamp(min=torch.finfo(weight.dtype).tiny)
-    reduced = Boxes(cut.lower, cut.upper, boxes.origin, alive, worst, boxes.gain * left, boxes.age)
+    reduced = Boxes(cut.lower, cut.upper, boxes.origin, alive, worst, boxes.gain * left, boxes.age, boxes.share)
     return reduced[nonempty], sensitivity[nonempty]

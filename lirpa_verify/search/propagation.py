@@ -149,7 +149,7 @@ class Tree:
         count = len(share)
         zero = torch.zeros(count, dtype=torch.int64, device=share.device)
         alive = torch.ones(count, 1, dtype=torch.bool, device=share.device)
-        whole = Boxes(boxes.lower, boxes.upper, zero, alive, share, torch.zeros_like(boxes.lower), zero)
+        whole = Boxes(boxes.lower, boxes.upper, zero, alive, share, torch.zeros_like(boxes.lower), zero, share)
         bounds = bound_boxes(self.graph, self.specification, whole, "crown")
         weight, offset = bounds.linear.weight.unsqueeze(1), bounds.linear.offset.unsqueeze(1)
         for _ in range(CUTS):

@@ -20,8 +20,9 @@ from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import milp
+from lirpa_verify.search.activation_split import Outlook
 from lirpa_verify.search.bound_boxes import bound_rows, interval_rows, still_open
-from lirpa_verify.search.cubes import Cube, Cubes, passes_per_half
+from lirpa_verify.search.cubes import Cube, Cubes, passes_per_half, unwatched
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.enclosed_root import enclosed
 from lirpa_verify.search.input_split import initial_boxes
@@ -47,9 +48,13 @@ def split_activations(
     confirm: Callable[[Tensor], Witness | None],
     report: Callable[[Progress], None],
     interlude: Interlude,
+    watch: Callable[[Outlook], None] = unwatched,
 ) -> Result:
     """Closes the disjuncts of one input box after the other."""
     for b in range(len(problem.box.lower)):
+        decided = interlude()  # what runs beside the proof decides all boxes
+        if decided is not None:
+            return decided
         box = Interval(problem.box.lower[b : b + 1], problem.box.upper[b : b + 1])
         disjuncts = (problem.specification.rows[b, :, 0] >= 0).nonzero().flatten()
         report(Progress("bounds"))
@@ -80,7 +85,7 @@ def split_activations(
         open_ = domains.open_index
         if len(open_) == 0:
             continue
-        cubes = Cubes(problem, b, deadline, confirm, report, interlude)
+        cubes = Cubes(problem, b, deadline, confirm, report, interlude, watch)
         root = Cube(task, disjuncts, domains, max(time.monotonic() - started, passes_per_half() * seconds))
         if milp.encodable(graph) and milp.binaries(graph, values) <= MILP_BINARIES:
             roots = make_roots(graph, problem, b, disjuncts)
