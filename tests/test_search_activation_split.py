@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from random_networks import generator, graph_of, make_property, network, normal, problem_of, samples
 
+from lirpa_verify.bounds.alpha_crown import Splits
 from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
@@ -205,3 +207,19 @@ def test_ends_that_are_no_numbers_exclude_nothing() -> None:
     z = task.layout.nodes[0]
     broken = domains.updated({("lower", z): torch.full_like(domains.fields["lower", z], torch.nan)})
     assert bool(feasible(broken).all())
+
+
+def test_cuts_in_single_precision_leave_out_nothing() -> None:
+    """Between a cut's point and its rounding there may be a violation, which no bound in double precision would see."""
+    graph, problem, _ = setting("dense", "relu", 41)
+    values = bound_nodes(graph, problem.box)
+    task = Task.of(graph, problem, 0, torch.arange(2), values)
+    z = task.layout.nodes[0]
+    lower, upper = values[z]
+    point = lower + (upper - lower) * torch.rand(lower.shape, generator=generator(41), dtype=torch.float64)
+    for side in (1.0, -1.0):
+        cut = replace(task, cuts=Splits({z: torch.full_like(point, side)}, {z: point}))
+        domains = root_domains(cut, LATER, 0)
+        rounded = domains.single().double().splits().point[z]
+        assert bool((side * (point - rounded) <= 0).all()) and not torch.equal(rounded, point.expand_as(rounded))
+        assert torch.equal(domains.single().double().single().double().splits().point[z], rounded)

@@ -72,10 +72,13 @@ class Domains:
         return Domains({**self.fields, **changes})
 
     def single(self) -> Domains:
-        """In single precision: intervals grow, splits stay where they are."""
+        """In single precision: intervals grow, and so does what splits and cuts leave."""
         fields = {key: value if key == ("root", 0) else value.float() for key, value in self.fields.items()}
         for i, interval in self.intervals().items():
             fields["lower", i], fields["upper", i] = single(interval)
+        for i, point in self.splits().point.items():
+            below, above = single(Interval(point, point))
+            fields["point", i] = torch.where(self.fields["sign", i] > 0, above, below)
         return Domains(fields)
 
     def double(self) -> Domains:
