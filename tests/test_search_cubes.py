@@ -14,8 +14,8 @@ from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.search import cubes
 from lirpa_verify.search.activation_split import ActivationSplit, Outlook
-from lirpa_verify.search.cubes import FIRST_SPLITS, MORE_SPLITS, Cube, Cubes, Growing, growable, halved
-from lirpa_verify.search.roots import Task, root_domains
+from lirpa_verify.search.cubes import FIRST_SPLITS, MORE_SPLITS, Cube, Cubes, Growing, growable, halved, single_root
+from lirpa_verify.search.roots import Task, mixed_alone, root_domains
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Result
 
@@ -116,6 +116,23 @@ def test_what_is_possible_is_never_proved(kind: str) -> None:
     root = root_of(graph, problem)
     found = Cubes(problem, 0, Deadline.after(10), lambda points: None, lambda progress: None, lambda: None).solve(root)
     assert found.verdict != "unsat"
+
+
+def test_a_disjunct_with_fewer_rows_than_the_others_stands_alone() -> None:
+    graph = graph_of(*network("dense", "relu", 64))
+    n = graph.n_inputs
+    short, long = [({n: 1.0}, -9.0)], [({n + 1: 1.0}, -4.0), ({n + 2: 1.0}, -5.0), ({n: -1.0}, -6.0)]
+    problem = problem_of(make_property(n, graph.n_outputs, [([-1.0] * n, [1.0] * n)], [(0, short), (0, long)]))
+    task = Task.of(graph, problem, 0, torch.arange(2), bound_nodes(graph, problem.box))
+    root = Cube(task, torch.arange(2), root_domains(task, LATER, 5), 0.01)
+    search = Cubes(problem, 0, LATER, lambda points: None, lambda progress: None, lambda: None)
+    for k, rows in enumerate((short, long)):
+        alone = single_root(root, k)
+        part = search.bounded(alone, list(alone.task.nodes), alone.task.cuts, 0.0)
+        assert part.task.roots.rhs.shape == (1, len(rows)) and part.margin >= alone.margin
+    weights = torch.tensor([[[0.2, 0.3, 0.5]]])
+    fewer = mixed_alone(weights, 2)
+    assert fewer is not None and torch.allclose(fewer, torch.tensor([[[0.7, 0.3]]]))  # the third repeated the first
 
 
 @pytest.mark.parametrize(("kind", "activation"), [("dense", "relu"), ("residual", "sin"), ("dense", "tanh")])

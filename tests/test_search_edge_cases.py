@@ -7,10 +7,11 @@ import math
 import pytest
 import torch
 from deciders import Decide, restricted, split_inputs, split_neurons
-from random_networks import dense_graph, graph_of, make_property
+from random_networks import dense_graph, graph_of, make_property, network
 
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
+from lirpa_verify.search import split_activations
 from lirpa_verify.search.input_split import InputSplit
 from lirpa_verify.search.specification import enclosing_box
 
@@ -128,3 +129,17 @@ def test_passed_deadlines_are_timeouts() -> None:
     prop = make_property(2, 2, [([-5.0, -5.0], [5.0, 5.0])], [(0, [({2: 1.0}, -1.0)])])
     for decide in (split_inputs, split_neurons):
         assert decide(graph, prop, seconds=-1.0).verdict == "timeout"
+
+
+def test_the_longest_disjunct_may_be_closed_before_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing but the choice of disjuncts is new, what is known of the others goes on with fewer rows."""
+    monkeypatch.setattr(split_activations, "LEAST_STEPS", 1000)
+    graph = graph_of(*network("shares", "relu", 71))
+    n = graph.n_inputs
+    box = ([-0.5] * n, [0.5] * n)
+    value = float(graph.forward(torch.zeros(1, n, dtype=torch.float64))[0, 0])
+    contradiction = [({n: 1.0}, value - 0.1), ({n: -1.0}, -value - 0.1)]
+    prop = make_property(n, graph.n_outputs, [box], [(0, contradiction), (0, [({n: 1.0}, value)])])
+    assert split_neurons(graph, prop, seconds=2.0).verdict != "unsat"
+    prop = make_property(n, graph.n_outputs, [box], [(0, contradiction), (0, [({n: 1.0}, value - 2.0)])])
+    assert split_neurons(graph, prop, seconds=20.0).verdict == "unsat"

@@ -316,7 +316,7 @@ def single_root(cube: Cube, k: int) -> Cube:
     one = slice(k, k + 1)
     roots = Roots({i: rows[one] for i, rows in cube.task.roots.start.items()}, cube.task.roots.rhs[one])
     task = replace(cube.task, roots=roots)
-    return replace(cube, task=task, disjuncts=cube.disjuncts[one], domains=rooted(cube.domains[one]))
+    return replace(cube, task=task, disjuncts=cube.disjuncts[one], domains=rooted(cube.domains[one], roots))
 
 
 def undecided(task: Task) -> int:

@@ -119,7 +119,7 @@ def root_domains(task: Task, deadline: Deadline, steps: int = ROOT_STEPS, known:
     if known is not None:
         positions |= known.positions
         active |= {z: m for z, m in known.multipliers.items() if z in active}
-        mix = known.weights
+        mix = mixed_alone(known.weights, conjuncts)
     start = Parameters(positions, active, mix)
     best = optimise(
         graph, task.target(domains), start, steps, lambda margin: unproved(margin) and not deadline.passed()
@@ -129,9 +129,23 @@ def root_domains(task: Task, deadline: Deadline, steps: int = ROOT_STEPS, known:
     return domains.updated({**parameter_fields(parameters), ("margin", 0): best.margin[:, 0]})
 
 
-def rooted(domains: Domains) -> Domains:
-    """Bounded root domains of a task that has just these roots, in this order."""
-    return domains.updated({("root", 0): torch.arange(len(domains), device=domains.root.device)})
+def mixed_alone(weights: Tensor | None, conjuncts: int) -> Tensor | None:
+    """Weights (batch, rows, all conjuncts) of roots that have fewer now that the longest one is not among them.
+
+    What stood in for missing conjuncts were repetitions of the first.
+    """
+    if weights is None or conjuncts == 1:
+        return None
+    first = weights[..., :1] + weights[..., conjuncts:].sum(2, keepdim=True)
+    return torch.cat([first, weights[..., 1:conjuncts]], 2)
+
+
+def rooted(domains: Domains, roots: Roots) -> Domains:
+    """Bounded root domains as those of a task that has just these roots, in this order."""
+    fields = dict(domains.fields)
+    fields["root", 0] = torch.arange(len(domains), device=domains.root.device)
+    mix = mixed_alone(fields.pop(("mix", 0), None), roots.rhs.shape[1])
+    return Domains(fields if mix is None else {**fields, ("mix", 0): mix})
 
 
 def unproved(margin: Tensor) -> bool:

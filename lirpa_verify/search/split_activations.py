@@ -81,7 +81,7 @@ def split_activations(
         task, values, seconds = refined(task, values, problem, b, disjuncts, seconds, deadline)
         # Where nothing but the choice of disjuncts is new, these are bounded.
         same = values is before
-        domains = rooted(domains[domains.open_index]) if same else alpha_crown(task, deadline, report)
+        domains = rooted(domains[domains.open_index], task.roots) if same else alpha_crown(task, deadline, report)
         open_ = domains.open_index
         if len(open_) == 0:
             continue
