@@ -17,6 +17,7 @@ from lirpa_verify.graph.cancelling import cancels, magnitude
 from lirpa_verify.graph.channels import products_of_channels
 from lirpa_verify.graph.graph import Graph, Node
 from lirpa_verify.graph.mirror import merge_mirrored
+from lirpa_verify.graph.multiples import merge_multiples
 from lirpa_verify.operators.arithmetic import Scale
 from lirpa_verify.operators.base import Operator
 from lirpa_verify.operators.constant import Constant, Input
@@ -48,7 +49,10 @@ def simplify(graph: Graph) -> Graph:
     while True:
         rewritten = rewrite_once(graph)
         if rewritten is None:
-            break
+            merged = merge_multiples(graph)
+            if merged is None:
+                break
+            rewritten = prune(list(merged.nodes))
         graph = rewritten
     graph = prune(list(merge_mirrored(graph).nodes))
     return rewrite_once(graph, (sparse_dense,)) or graph
