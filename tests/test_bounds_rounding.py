@@ -14,7 +14,7 @@ import pytest
 import torch
 from deciders import restricted, split_inputs, split_neurons
 from exact_networks import exact_value, rounded_up
-from random_networks import Dense, generator, graph_of, make_property, normal
+from random_networks import Dense, generator, graph_of, make_property, normal, problem_of
 
 from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.bounds.interval import interval_step
@@ -25,7 +25,7 @@ from lirpa_verify.operators.base import Interval, Slopes, lines_backward
 from lirpa_verify.operators.planes import Planes, planes_backward
 from lirpa_verify.operators.sign import Sign
 from lirpa_verify.search import milp
-from lirpa_verify.search.bound_boxes import bound_rows, interval_rows
+from lirpa_verify.search.bound_boxes import bound_boxes, bound_rows, interval_rows
 from lirpa_verify.search.input_split import initial_boxes
 from lirpa_verify.search.roots import Task, root_domains
 from lirpa_verify.search.split_domains import feasible
@@ -127,6 +127,38 @@ def test_sizes_of_unbounded_nodes_spoil_only_the_rows_that_use_them() -> None:
     box = Interval(torch.full((1, 3), -1.0, dtype=torch.float64), torch.full((1, 3), 1.0, dtype=torch.float64))
     for i, found in sizes(graph, bound_nodes(graph, box)).items():
         assert found.shape[1:] == graph.nodes[i].shape and bool((found >= 0).all())
+
+
+@pytest.mark.parametrize("masked", [-1e9, torch.finfo(torch.float32).min])
+def test_what_masks_add_to_attention_costs_nothing_elsewhere(masked: float) -> None:
+    """The largest number that masks, like minus infinity, leaves no attention, and no rounding of what is attended."""
+    g = generator(3)
+    weights = [[normal(g, 4, 4, scale=0.5) for _ in range(3)] for _ in range(2)]
+
+    def margin(value: float) -> float:
+        mask = torch.zeros(5, 5, dtype=torch.float64).masked_fill(torch.ones(5, 5).triu(1).bool(), value)
+
+        def attention(x: torch.Tensor) -> torch.Tensor:
+            x = x.reshape(5, 4)
+            for q, k, v in weights:
+                x = x + torch.softmax((x @ q) @ (x @ k).T + mask, -1) @ (x @ v)
+            return x[-1:]
+
+        graph, middle = graph_of(attention, (1, 20)), normal(generator(1), 20)
+        box = ((middle - 0.05).tolist(), (middle + 0.05).tolist())
+        problem = problem_of(make_property(20, 4, [box], [(0, [({20: 1.0}, 0.0)])]))
+        found = float(bound_boxes(graph, problem.specification, initial_boxes(problem), "crown").margin)
+        points = middle + 0.1 * torch.rand(500, 20, generator=g, dtype=torch.float64) - 0.05
+        assert found <= float(graph.forward(points)[:, 0].min())
+        return found
+
+    assert margin(masked) > margin(-1e3) - 0.5
+
+
+def test_sizes_count_as_they_are_unless_infinite() -> None:
+    rows, size = torch.tensor([[[0.0, 0.5]]], dtype=torch.float64), torch.tensor([[1e300, 1e38]], dtype=torch.float64)
+    assert float(weighed(rows, size)) == pytest.approx(5e37)
+    assert float(weighed(rows, 1e-38 * size)) == pytest.approx(0.5)
 
 
 def test_a_steep_line_leaves_the_other_one_exact() -> None:

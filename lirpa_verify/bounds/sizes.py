@@ -21,6 +21,7 @@ from lirpa_verify.operators.relu import ReLU
 from lirpa_verify.operators.relu_over_box import ReLUOverBox
 
 HUGE = 1e30  # stands for infinity where it may meet a coefficient of 0
+LARGE = 1e8  # from which on one entry may hide all others: what masks add where attention is to depend on nothing
 
 
 @torch.no_grad()
@@ -58,7 +59,7 @@ def weighed(rows: Tensor, size: Tensor) -> Tensor:
     """At least ``<|rows|, size>``: (batch, rows, *node) with (batch or 1, *node) -> (batch, rows)."""
     coefficients, size = flat(rows.detach()), flat(size, 1)
     norm = torch.linalg.vector_norm(size, dim=1, keepdim=True)
-    if bool(torch.isfinite(norm).all()):
+    if bool((norm < LARGE).all()):
         return torch.linalg.vector_norm(coefficients, dim=2) * norm  # by Cauchy and Schwarz, in one pass over the rows
     return weighed_exactly(rows, size)
 
@@ -67,4 +68,5 @@ def weighed(rows: Tensor, size: Tensor) -> Tensor:
 def weighed_exactly(rows: Tensor, size: Tensor) -> Tensor:
     """``<|rows|, size>``, as `weighed`."""
     coefficients, size = flat(rows.detach()), flat(size, 1)
-    return torch.matmul(coefficients.abs(), size.clamp(max=HUGE).unsqueeze(2)).squeeze(2)  # 0 times infinity is 0 here
+    size = torch.where(torch.isinf(size), HUGE, size)  # 0 times infinity is 0 here
+    return torch.matmul(coefficients.abs(), size.unsqueeze(2)).squeeze(2)
