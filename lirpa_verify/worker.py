@@ -20,6 +20,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from lirpa_verify.allocator import keep_freed_memory
 from lirpa_verify.memory import allocation_failed
 from lirpa_verify.messages import Answer, BadInput, Failure, Job, Log, News, Outcome, Prepared, Ranges
 
@@ -156,6 +157,7 @@ def _import_torch() -> None:
     # By default idle OpenMP threads spin. Where a core is shared with anybody else that makes small
     # operations up to 50 times slower (measured on 2 cores); a proof is thousands of small operations.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    keep_freed_memory()
     gc.disable()  # it would walk torch's many objects again and again
     try:
         import torch  # noqa: F401
