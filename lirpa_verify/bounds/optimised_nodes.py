@@ -40,6 +40,7 @@ from lirpa_verify.operators.base import Interval, flat
 CHUNK_BYTES = 2**28  # of slopes, their gradients and what autograd keeps
 STEP_PASSES = 2  # what a step with gradients in single precision costs, in passes without in double precision
 UNIT_ABOVE = 0.03  # first steps of multipliers of constraints above a node, as share of what could pay for them
+REACHED_ABOVE = 0.24  # in the same units: few steps are so large that they can get as far together
 SMALLEST_PAID = 1e-6
 SAMPLE, LEAST_GAIN = 32, 0.01  # entries that are optimised first, and the share of their widths that has to go
 
@@ -159,7 +160,7 @@ def optimise_entries(
         )
         multipliers = {z: rows.new_zeros(1, rows.shape[1], *graph.nodes[z].shape).float() for z in splits.sign}
         parameters = Parameters(initial_positions(fast, rounded, graph.ancestors[top], rows.shape[1]), multipliers)
-        units = units_above(graph, i, part, rounded, multipliers, goal.lacking) if goal.lacking else {}
+        units = units_above(graph, i, part, rounded, multipliers, goal.lacking, effort.steps) if goal.lacking else {}
         best = optimise(fast, estimate, parameters, effort.steps, effort.proceed, effort.rate, goal.signs, units, parts)
         with torch.no_grad():
             parameters = best.parameters.map(Tensor.double)
@@ -177,6 +178,7 @@ def units_above(
     values: Mapping[int, Interval],
     multipliers: Mapping[int, Tensor],
     lacking: float,
+    steps: int,
 ) -> dict[int, Tensor]:
     """Steps of the multipliers of constraints that are not below node i, in units of what they trade for what.
 
@@ -184,13 +186,14 @@ def units_above(
     the entry's interval.
     """
     width = (values[i].upper - values[i].lower).flatten(1)[:, part].repeat(1, 2)  # (1, rows)
+    share = max(UNIT_ABOVE, REACHED_ABOVE / max(1, steps))
     units = {}
     for z in multipliers:
         if z in graph.ancestors[i]:
             continue
         paid = torch.full_like(width[:, :1], lacking) if z == graph.output else values[z].upper - values[z].lower
         paid = paid.clamp(min=SMALLEST_PAID).reshape(1, 1, *paid.shape[1:])
-        units[z] = UNIT_ABOVE * width.reshape(*width.shape, *[1] * (paid.dim() - 2)) / paid
+        units[z] = share * width.reshape(*width.shape, *[1] * (paid.dim() - 2)) / paid
     return units
 
 

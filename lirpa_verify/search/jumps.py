@@ -9,42 +9,26 @@ come first, and no more than the property needs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lirpa_verify.bounds.fields import Field, fields_of
 from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.rounding import intersect
-from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.graph.window import FIRST, fields, work
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.operators.rearrange import Move
 from lirpa_verify.operators.sign import Jump
-from lirpa_verify.operators.unravelled import unravelled
-from lirpa_verify.search.activation_split import ActivationSplit
-from lirpa_verify.search.branching import splittable
-from lirpa_verify.search.roots import Roots, Task, root_domains
+from lirpa_verify.search.entry_side import Side, is_proved
 from lirpa_verify.threads import side_by_side
 
-STEPS = 20  # of alpha-CROWN before the first split
 CLEARANCE = 1e-6  # of an entry's width: how far beyond the jump it is proved to be
 SMALL_PART = 0.25  # of the work of a pass over the network: what a search over an entry's part may cost
 FAILURES = 8  # entries without a proof in their share of the time, after which those further away are left alone
 
 Open = Callable[[list[Interval]], Tensor]  # bounds of all nodes -> (disjuncts,) which are not proved impossible
-
-
-@dataclass(frozen=True)
-class Side:
-    """An entry of a node and on which side of the jump it has to be."""
-
-    entry: int
-    sign: float  # 1 for above, -1 for below
-    limit: float  # proved once sign * entry > limit, which is a little beyond the jump
 
 
 def decide_jumps(
@@ -166,27 +150,3 @@ def searched(graph: Graph, i: int, values: list[Interval], sides: Sequence[Side]
 
     side_by_side(search, sides)
     return proved
-
-
-def is_proved(graph: Graph, i: int, values: list[Interval], side: Side, deadline: Deadline) -> bool:
-    """Whether a search over what the entry depends on proves its side."""
-    small = field_of(graph, i, values, side.entry)
-    if small is None:
-        return False
-    output, like = small.graph.output, values[0].lower
-    channel = int(unravelled(torch.tensor(side.entry), graph.nodes[i].shape)[1])
-    row = torch.zeros(1, 1, *small.graph.nodes[output].shape).to(like)
-    row.flatten(2)[..., channel] = side.sign  # the window is one place: of several channels
-    roots = Roots({output: row}, torch.full((1, 1), side.limit).to(like))
-    task = Task(small.graph, roots, splittable(small.graph), tuple(small.values), sizes(small.graph, small.values))
-    search = ActivationSplit(task, lambda point: None, lambda progress: None, lambda: None)
-    search.start(root_domains(task, deadline, STEPS))
-    return search.run(deadline).verdict == "unsat"
-
-
-def field_of(graph: Graph, i: int, values: list[Interval], entry: int) -> Field | None:
-    """The field of the place where an entry of node i is; None where nothing but padding leads to it."""
-    shape = graph.nodes[i].shape
-    place = tuple((int(k), int(k) + 1) for k in unravelled(torch.tensor(entry), shape)[FIRST:])
-    wanted = torch.ones(1, *shape, dtype=torch.bool, device=values[0].lower.device)
-    return next(iter(fields_of(graph, i, values[0], values[: i + 1], wanted, [place])), None)
