@@ -26,7 +26,8 @@ from lirpa_verify.threads import side_by_side
 
 CLEARANCE = 1e-6  # of an entry's width: how far beyond the jump it is proved to be
 SMALL_PART = 0.25  # of the work of a pass over the network: what a search over an entry's part may cost
-FAILURES = 8  # entries without a proof in their share of the time, after which those further away are left alone
+SHARES = 4  # of the time left per entry that one may take: those that lack little need less, and all have to be proved
+FAILURES = 8  # entries without a proof in their shares of the time, after which those further away are left alone
 
 Open = Callable[[list[Interval]], Tensor]  # bounds of all nodes -> (disjuncts,) which are not proved impossible
 
@@ -130,9 +131,9 @@ def fewest(graph: Graph, i: int, values: list[Interval], sides: Sequence[Side], 
 
 
 def searched(graph: Graph, i: int, values: list[Interval], sides: Sequence[Side], deadline: Deadline) -> list[Side]:
-    """Those of the sides that are proved, side by side, each in an even share of the time left.
+    """Those of the sides that are proved, side by side, each in a few even shares of the time left.
 
-    As many shares as failures are allowed are kept for others that will be tried instead.
+    As many shares as failures are allowed are counted for others that will be tried instead.
     """
     proved: list[Side] = []
 
@@ -141,7 +142,7 @@ def searched(graph: Graph, i: int, values: list[Interval], sides: Sequence[Side]
         for k, side in enumerate(part):
             if deadline.passed() or failures == FAILURES:
                 return
-            share = deadline.remaining() / (len(part) - k + FAILURES - failures)
+            share = SHARES * deadline.remaining() / (len(part) - k + FAILURES - failures)
             with torch.enable_grad():
                 if is_proved(graph, i, values, side, deadline.within(share)):
                     proved.append(side)
