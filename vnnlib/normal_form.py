@@ -16,7 +16,6 @@ from vnnlib.errors import UnsupportedVnnlib
 from vnnlib.parser import Query
 from vnnlib.property import Property
 from vnnlib.reduction import NO_VARIABLE
-from vnnlib.variables import name_of
 
 _BLOCK = 1 << 20  # numbers that are held densely while repeated boxes are being found
 _MOST_BOUNDS = 1 << 27  # numbers in all boxes together: 1 GB
@@ -118,7 +117,7 @@ def _require_bounds(query: Query, lower: np.ndarray, upper: np.ndarray, disjunct
     sides = [side for side, bound in (("lower", lower), ("upper", upper)) if np.isinf(bound[which, index])]
     variable = 2 * index
     where = "" if len(query.cases) == 1 else f" in disjunct {disjunct + 1}"
-    message = f"input {name_of(variable)} has no {' and no '.join(sides)} bound{where}"
+    message = f"input {query.variables.name(variable)} has no {' and no '.join(sides)} bound{where}"
     raise query.text.error(
         query.variables.declared_at(variable), message, "finite bounds of every input", UnsupportedVnnlib
     )
