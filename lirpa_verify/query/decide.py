@@ -48,12 +48,7 @@ def decide(
     if interface.plain and merged is prop:
         return verify(declared[0], prop, deadline, options, report)
     graph = joined_graph([network.graph for network in declared], torch.from_numpy(index), interface.products)
-    model = JoinedModel(
-        tuple(network.model_path for network in declared),
-        tuple(network.n_inputs for network in interface.networks),
-        index,
-        interface.products,
-    )
+    model = JoinedModel.of(interface, [network.model_path for network in declared], index)
     result = verify(_network(graph, declared), merged, deadline, options, report, model)
     return result if result.witness is None else replace(result, witness=_whole(result.witness, prop, interface, index))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from lirpa_verify.query.graph import Product
 from lirpa_verify.witness import Replayer
+from vnnlib import Interface
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,21 @@ class JoinedModel:
     sizes: tuple[int, ...]  # numbers of their inputs
     index: np.ndarray  # (inputs of all networks,) which of the distinct inputs each is
     products: tuple[Product, ...]
+
+    @staticmethod
+    def of(interface: Interface, paths: Sequence[str | Path], index: np.ndarray | None = None) -> JoinedModel:
+        """The model of a query, from its networks' files; without an index all inputs are distinct."""
+        return JoinedModel(
+            tuple(Path(path) for path in paths),
+            tuple(network.n_inputs for network in interface.networks),
+            np.arange(interface.n_inputs) if index is None else index,
+            interface.products,
+        )
+
+    @property
+    def n_inputs(self) -> int:
+        """Of all networks together."""
+        return sum(model.n_inputs for model in self.models)
 
     @cached_property
     def models(self) -> list[Replayer]:
