@@ -8,7 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from onnx_models import save_dense
 from random_networks import Dense, generator, normal
 from test_vnnlib_random import OPERATORS, evaluate
@@ -227,3 +229,36 @@ def test_ranges_of_the_only_network(tmp_path: Path) -> None:
     assert interface is not None
     with pytest.raises(LirpaError, match="--bounds"):
         ranges(prop, interface, [load_network(f)], Deadline.after(10), Options())
+
+
+def test_a_network_of_several_tensors(tmp_path: Path) -> None:
+    """relu(a0 - a1), and b times it, in two outputs."""
+    nodes = [
+        helper.make_node("MatMul", ["a", "w"], ["z"]),
+        helper.make_node("Relu", ["z"], ["u"]),
+        helper.make_node("Mul", ["u", "b"], ["v"]),
+    ]
+    shapes = {"a": [1, 2], "b": [1], "u": [1, 1], "v": [1, 1]}
+    info = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
+    weight = numpy_helper.from_array(np.array([[1], [-1]], dtype=np.float32), "w")
+    graph = helper.make_graph(nodes, "net", [info["a"], info["b"]], [info["u"], info["v"]], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    onnx.save(model, tmp_path / "several.onnx")
+    header = VERSION + "(declare-network n (declare-input A float32 [1,2]) (declare-input B float32 [1])"
+    header += "(declare-output U float32 [1,1]) (declare-output V float32 [1,1]))\n"
+    box = unit_box(["A[0,0]", "A[0,1]", "B[0]"])
+    for bound, verdict in ((1.5, "sat"), (2.5, "unsat")):
+        result = answer(
+            header + box + f"(assert (and (>= V[0,0] {bound}) (<= U[0,0] 1.75)))", tmp_path / "several.onnx"
+        )
+        assert result.verdict == verdict
+        if result.witness is not None:
+            a0, a1, b = result.witness.x.tolist()
+            assert result.witness.y.tolist() == pytest.approx([max(a0 - a1, 0), b * max(a0 - a1, 0)], abs=1e-6)
+            assert result.witness.y[1] >= 1.5
+    result = answer(header + box + "(assert (< U[0,0] -1.0))", tmp_path / "several.onnx")
+    assert result.verdict == "unsat"
+    switched = header.replace("output U", "output W").replace("output V", "output U")
+    result = answer(switched + box + "(assert (< U[0,0] -1.0))", tmp_path / "several.onnx")
+    assert result.verdict == "sat"  # tensors are told by their places, not by their names
