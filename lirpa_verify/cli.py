@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -21,7 +21,7 @@ import click
 
 from lirpa_verify import __version__
 from lirpa_verify.clock import process_started
-from lirpa_verify.files import missing_file
+from lirpa_verify.files import missing_file, named_models
 from lirpa_verify.memory import budget_bytes
 from lirpa_verify.messages import Answer, BadInput, Failure, Job, Outcome
 from lirpa_verify.methods import DEVICES, METHODS
@@ -30,6 +30,7 @@ from lirpa_verify.supervisor import Limits, Work, supervise, time_limits
 from lirpa_verify.terminal import Terminal, log_level
 
 DEFAULT_TIMEOUT = 3600.0
+CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
 class Interrupted(Exception):
@@ -46,42 +47,60 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, value: float)
     return value
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+def options(command: Callable[..., int]) -> Callable[..., int]:
+    """What every command that verifies takes."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+_OPTIONS = (
+    click.option(
+        "--timeout", type=float, default=DEFAULT_TIMEOUT, show_default=True, callback=_seconds,
+        help="Seconds to answer in.",
+    ),
+    click.option("--results-file", type=click.Path(), help="Write the answer (and witness) here as well."),
+    click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
+    click.option("--method", type=click.Choice(METHODS), default="auto", show_default=True, help="How to prove."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random."),
+    click.option("--bounds", is_flag=True, help="Print the certified range of every output instead of a verdict."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+    click.option("-v", "--verbose", count=True, help="Log to standard error; twice for more."),
+    click.option("-q", "--quiet", is_flag=True, help="The answer, and nothing on standard error but errors."),
+    click.option("--debug", is_flag=True, help="Show tracebacks and library warnings."),
+    click.option("--started", type=float, hidden=True, help="When the caller started, in seconds since 1970."),
+)  # fmt: skip
+
+
+@click.command(context_settings=CONTEXT)
 @click.argument("model", type=click.Path())
 @click.argument("property", type=click.Path())
-@click.option(
-    "--timeout", type=float, default=DEFAULT_TIMEOUT, show_default=True, callback=_seconds, help="Seconds to answer in."
-)
-@click.option("--results-file", type=click.Path(), help="Write the answer (and witness) here as well.")
-@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
-@click.option("--method", type=click.Choice(METHODS), default="auto", show_default=True, help="How to prove.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
-@click.option("--bounds", is_flag=True, help="Print the certified range of every output instead of a verdict.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("-v", "--verbose", count=True, help="Log to standard error; twice for more.")
-@click.option("-q", "--quiet", is_flag=True, help="The answer, and nothing on standard error but errors.")
-@click.option("--debug", is_flag=True, help="Show tracebacks and library warnings.")
-@click.option("--started", type=float, hidden=True, help="When the caller started, in seconds since 1970.")
+@options
 @click.version_option(__version__, prog_name="lirpa-verify")
 @click.pass_obj
-def command(work: Work, **options: Any) -> int:
+def command(work: Work, model: str, **options: Any) -> int:
     """Decide whether any input in PROPERTY (VNN-LIB) makes MODEL (ONNX) violate it.
 
     The first line of standard output is `sat` (a violation exists; a witness follows), `unsat` (none
     exists), `unknown` or `timeout`. Exit status: 0 for any of these, 2 for bad usage or bad input,
     1 for an error in this program.
 
-    `lirpa-verify operators` lists the operators that can be bounded.
+    `lirpa-verify verify QUERY --network NAME=MODEL ..` is the command of the VNN-LIB 2.0 standard, for queries
+    about several networks. `lirpa-verify operators` lists the operators that can be bounded.
     """
     start = process_started(options.pop("started"))
-    return run(work, start, **options)
+    try:
+        models = named_models(model)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="MODEL") from error
+    return run(work, start, models=models, **options)
 
 
 def run(
     work: Work,
     start: float,
     *,
-    model: str,
+    models: Mapping[str, str],
     property: str,
     timeout: float,
     results_file: str | None,
@@ -93,14 +112,15 @@ def run(
     verbose: int,
     quiet: bool,
     debug: bool,
+    timed_out: str = "timeout",
 ) -> int:
-    """Do one run, publish its outcome, and return the exit status."""
+    """Do one run, publish its outcome, and return the exit status; `timed_out` is how to say that the time was up."""
     target = _results_path(results_file)
     verbosity = -1 if quiet else verbose
     done_by, kill_at = time_limits(start, timeout, time.monotonic())
     job = Job(
         task="bounds" if bounds else "verify",
-        model=model,
+        models=models,
         property=property,
         deadline=done_by,
         method=method,
@@ -113,13 +133,15 @@ def run(
     interrupted: Interrupted | None = None
     try:
         _on_signals(_interrupt)
-        outcome = missing_file(model, property) or supervise(job, work, Limits(kill_at, budget_bytes()), terminal)
+        outcome = missing_file(*models.values(), property) or supervise(
+            job, work, Limits(kill_at, budget_bytes()), terminal
+        )
     except Interrupted as signalled:
         interrupted = signalled
         outcome = Answer("unknown", reason=str(signalled))
     _on_signals(signal.SIG_IGN)  # the answer is known: nothing may come between it and its reader
     terminal.close()
-    _publish(outcome, target, as_json, time.monotonic() - start)
+    _publish(outcome, target, as_json, timed_out, time.monotonic() - start)
     _explain(outcome, verbosity, debug, time.monotonic() - start)
     return exit_status(outcome) if interrupted is None else 128 + interrupted.number
 
@@ -151,15 +173,15 @@ def _results_path(name: str | None) -> Path | None:
     return path
 
 
-def _publish(outcome: Outcome, target: Path | None, as_json: bool, seconds: float) -> None:
+def _publish(outcome: Outcome, target: Path | None, as_json: bool, timed_out: str, seconds: float) -> None:
     """Write the answer: first to the file that a harness waits for, then to standard output."""
     failed: OSError | None = None
     if target is not None:
         try:
-            write_atomically(target, results_text(outcome))
+            write_atomically(target, results_text(outcome, timed_out))
         except OSError as error:
             failed = error  # standard output still gets the answer
-    plain = "" if isinstance(outcome, BadInput | Failure) else results_text(outcome)
+    plain = "" if isinstance(outcome, BadInput | Failure) else results_text(outcome, timed_out)
     sys.stdout.write(json_text(outcome, seconds) if as_json else plain)
     sys.stdout.flush()
     if failed is not None:
@@ -183,19 +205,23 @@ def _explain(outcome: Outcome, verbosity: int, debug: bool, seconds: float) -> N
 def main(arguments: Sequence[str] | None = None, work: Work | None = None) -> NoReturn:
     """Entry point of the console script; `work` is what the worker process runs (tests replace it).
 
-    `lirpa-verify operators` is the one call that is not about a model and a property.
+    `lirpa-verify operators` and the commands of the VNN-LIB 2.0 standard are not about a model and a property.
     """
-    if list(sys.argv[1:] if arguments is None else arguments) == ["operators"]:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["operators"]:
         from lirpa_verify.listing import operators_text
 
         sys.stdout.write(operators_text())
         _leave(0)
+    chosen: click.Command = command
+    if words[:1] in (["verify"], ["supports"], ["--name"]):
+        from lirpa_verify.standard import command as chosen
     if work is None:
         from lirpa_verify import worker
 
         work = worker.work
     try:
-        status = command.main(arguments, prog_name="lirpa-verify", standalone_mode=False, obj=work)
+        status = chosen.main(arguments, prog_name="lirpa-verify", standalone_mode=False, obj=work)
     except click.ClickException as error:
         print(f"lirpa-verify: error: {error.format_message()}", file=sys.stderr)
         status = error.exit_code

@@ -5,8 +5,9 @@ Only built-in types, so that the supervisor needs neither numpy nor torch to rea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Word = Literal["sat", "unsat", "unknown", "timeout"]
 Cause = Literal["", "memory", "crash"]  # what ended a worker that has no answer
@@ -17,7 +18,7 @@ class Job:
     """One run: what to do, on which files, until when (`prepare` needs no property)."""
 
     task: Literal["verify", "bounds", "prepare"]
-    model: str
+    models: Mapping[str, str]  # paths by the names of networks; "" is the name of the only one
     property: str
     deadline: float  # time.monotonic(); the worker should be done by then
     method: str = "auto"
@@ -45,6 +46,15 @@ class Log:
     text: str
 
 
+class Tensor(NamedTuple):
+    """An input or output that a query declares."""
+
+    name: str
+    element_type: str
+    shape: tuple[int, ...]
+    is_output: bool
+
+
 @dataclass(frozen=True)
 class Answer:
     """A verdict; a `sat` carries its witness as decimal numbers."""
@@ -55,6 +65,7 @@ class Answer:
     y: tuple[str, ...] = ()
     statistics: dict[str, float | int | str] = field(default_factory=dict)
     cause: Cause = ""
+    tensors: tuple[Tensor, ...] = ()  # of a query in VNN-LIB 2.0, whose entries `x` and `y` are one behind the other
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import sys
 import time
 
 from lirpa_verify.clock import process_started
-from lirpa_verify.files import missing_file
+from lirpa_verify.files import missing_file, named_models
 from lirpa_verify.memory import budget_bytes
 from lirpa_verify.messages import Answer, BadInput, Failure, Job
 from lirpa_verify.supervisor import Limits, supervise, time_limits
@@ -27,15 +27,22 @@ def main() -> int:
         return 2
     start = process_started()
     done_by, kill_at = time_limits(start, TIMEOUT, time.monotonic())
-    job = Job(task="prepare", model=sys.argv[1], property="", deadline=done_by, log_level=log_level(0))
-    outcome = missing_file(job.model) or supervise(job, work, Limits(kill_at, budget_bytes()), Terminal(start, -1))
+    try:
+        models = named_models(sys.argv[1])
+    except ValueError as error:
+        print(f"not prepared: {error}", file=sys.stderr)
+        return 0
+    job = Job(task="prepare", models=models, property="", deadline=done_by, log_level=log_level(0))
+    outcome = missing_file(*models.values()) or supervise(
+        job, work, Limits(kill_at, budget_bytes()), Terminal(start, -1)
+    )
     problem = ""
     if isinstance(outcome, Answer):
         problem = outcome.reason
     elif isinstance(outcome, BadInput | Failure):
         problem = outcome.message
     what = f"not prepared: {problem}" if problem else f"ready in {time.monotonic() - start:.1f} s"
-    print(f"{job.model}: {what}", file=sys.stderr)
+    print(f"{sys.argv[1]}: {what}", file=sys.stderr)
     return 0
 
 

@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from lirpa_verify.messages import Answer, BadInput, Failure, Outcome, Ranges
 
 
-def results_text(outcome: Outcome) -> str:
+def results_text(outcome: Outcome, timed_out: str = "timeout") -> str:
     """The content of a results file: a word of the competition, and after `sat` the witness."""
     if isinstance(outcome, Answer):
-        return answer_text(outcome)
+        return answer_text(outcome, timed_out)
     if isinstance(outcome, Ranges):
         return ranges_text(outcome)
     return "error\n"
 
 
-def answer_text(answer: Answer) -> str:
-    """The verdict alone on its line, then `((X_0 ...)` to `(Y_n ...))`."""
+def answer_text(answer: Answer, timed_out: str = "timeout") -> str:
+    """The verdict alone on its line, then `((X_0 ...)` to `(Y_n ...))`, or the tensors that a query declares."""
     if answer.verdict != "sat":
-        return f"{answer.verdict}\n"
+        return f"{timed_out if answer.verdict == 'timeout' else answer.verdict}\n"
+    if answer.tensors:
+        return "sat\n" + "\n".join(_assignment(answer)) + "\n"
     pairs = [*_pairs("X", answer.x), *_pairs("Y", answer.y)]
     return "sat\n(" + "\n".join(pairs) + ")\n"
+
+
+def _assignment(answer: Answer) -> Iterable[str]:
+    """As VNN-LIB 2.0 has it: of every tensor its name, type and shape, then its entries, a line each."""
+    left = {False: iter(answer.x), True: iter(answer.y)}
+    for tensor in answer.tensors:
+        yield f"{tensor.name} {tensor.element_type} [{','.join(map(str, tensor.shape))}]"
+        yield from islice(left[tensor.is_output], math.prod(tensor.shape))
 
 
 def _pairs(letter: str, numbers: Sequence[str]) -> Iterable[str]:

@@ -153,14 +153,15 @@ def _clip_inwards(x: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.nda
 
 def _check(replayer: Model, property: Property, x: np.ndarray) -> Witness | None:
     y = replayer(x)
-    if y.size != property.n_outputs:
-        return None
+    return Witness(x, y) if y.size == property.n_outputs and holds(property, x, y) else None
+
+
+def holds(property: Property, x: np.ndarray, y: np.ndarray) -> bool:
+    """Does some disjunct hold? In float64 for all of them at once, then exactly for one that seems to.
+
+    Boxes are rounded to the type of `x`.
+    """
     values = np.concatenate([x.astype(np.float64), y.astype(np.float64)])
-    return Witness(x, y) if _holds(property, x, values) else None
-
-
-def _holds(property: Property, x: np.ndarray, values: np.ndarray) -> bool:
-    """Does some disjunct hold? In float64 for all of them at once, then exactly for one that seems to."""
     within = (property.lower.astype(x.dtype) <= x) & (x <= property.upper.astype(x.dtype))
     inside: np.ndarray = np.asarray(within.all(axis=1))
     inside &= (property.lower <= property.upper).all(axis=1)

@@ -17,12 +17,13 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from lirpa_verify.allocator import keep_freed_memory
 from lirpa_verify.memory import allocation_failed
-from lirpa_verify.messages import Answer, BadInput, Failure, Job, Log, News, Outcome, Prepared, Ranges
+from lirpa_verify.messages import Answer, BadInput, Failure, Job, Log, News, Outcome, Prepared, Ranges, Tensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,10 +116,10 @@ def _outcome(job: Job, connection: Connection) -> Outcome:
 def _run(job: Job, connection: Connection) -> Outcome:
     import vnnlib
 
-    prop = None
+    prop = interface = None
     if job.task != "prepare":
         try:
-            prop = vnnlib.read(job.property)  # first: needs no torch, so that its errors come at once
+            prop, interface = vnnlib.read_query(job.property)  # first: needs no torch, its errors come at once
         except vnnlib.UnsupportedVnnlib as error:
             return Answer("unknown", reason=_naming(job.property, error))  # like an operator without a rule
         except vnnlib.VnnlibError as error:
@@ -131,18 +132,29 @@ def _run(job: Job, connection: Connection) -> Outcome:
     from lirpa_verify.network import load_network
 
     _check_device(job.device)
-    _log.info("reading %s", job.model)
-    try:
-        network = load_network(job.model)
-    except ModelError as error:
-        return BadInput(_naming(job.model, error), traceback.format_exc())
-    return Prepared() if prop is None else _prove(job, network, prop, connection)
+    networks: dict[str, Network] = {}  # by path
+    for path in dict.fromkeys(job.models.values()):
+        _log.info("reading %s", path)
+        try:
+            networks[path] = load_network(path)
+        except ModelError as error:
+            return BadInput(_naming(path, error), traceback.format_exc())
+    if prop is None:
+        return Prepared()
+    if interface is not None:
+        return _prove_query(job, networks, prop, interface, connection)
+    return _prove(job, networks, prop, connection)
 
 
-def _prove(job: Job, network: Network, prop: vnnlib.Property, connection: Connection) -> Outcome:
+def _prove(job: Job, networks: dict[str, Network], prop: vnnlib.Property, connection: Connection) -> Outcome:
+    """A property in VNN-LIB 1.0."""
     from lirpa_verify.deadline import Deadline
+    from lirpa_verify.errors import PropertyMismatch
     from lirpa_verify.strategy import Options, output_ranges, verify
 
+    if len(networks) > 1:
+        raise PropertyMismatch(f"{job.property} is about one network, but there are {len(networks)} models")
+    [network] = networks.values()
     _check_fit(job, network, prop)
     deadline = Deadline(job.deadline)
     options = Options(method=job.method, device=job.device, seed=job.seed)
@@ -150,6 +162,34 @@ def _prove(job: Job, network: Network, prop: vnnlib.Property, connection: Connec
         lower, upper = output_ranges(network, prop, deadline, options)
         return Ranges(tuple(lower.tolist()), tuple(upper.tolist()))
     return _answer(verify(network, prop, deadline, options, _reporter(connection)))
+
+
+def _prove_query(
+    job: Job, networks: dict[str, Network], prop: vnnlib.Property, interface: vnnlib.Interface, connection: Connection
+) -> Outcome:
+    """A query in VNN-LIB 2.0."""
+    from lirpa_verify.deadline import Deadline
+    from lirpa_verify.query.decide import decide, ranges
+    from lirpa_verify.query.fit import model_paths
+    from lirpa_verify.strategy import Options
+
+    declared = [networks[path] for path in model_paths(interface, job.models)]
+    deadline = Deadline(job.deadline)
+    options = Options(method=job.method, device=job.device, seed=job.seed)
+    if job.task == "bounds":
+        lower, upper = ranges(prop, interface, declared, deadline, options)
+        return Ranges(tuple(lower.tolist()), tuple(upper.tolist()))
+    result = decide(prop, interface, declared, deadline, options, _reporter(connection))
+    return replace(_answer(result), tensors=_tensors(interface))
+
+
+def _tensors(interface: vnnlib.Interface) -> tuple[Tensor, ...]:
+    return tuple(
+        Tensor(tensor.name, tensor.element_type, tensor.shape, tensors is network.outputs)
+        for network in interface.networks
+        for tensors in (network.inputs, network.outputs)
+        for tensor in tensors
+    )
 
 
 def _import_torch() -> None:
@@ -184,7 +224,7 @@ def _check_fit(job: Job, network: Network, prop: vnnlib.Property) -> None:
     ):
         has = sum(_size(spec.shape) for spec in specs)
         if has != declared:
-            raise PropertyMismatch(f"{job.property} declares {declared} {what}, but {job.model} has {has}")
+            raise PropertyMismatch(f"{job.property} declares {declared} {what}, but {network.model_path} has {has}")
 
 
 def _size(shape: tuple[int, ...]) -> int:

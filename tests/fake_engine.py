@@ -44,9 +44,13 @@ def _modules(what: str) -> dict[str, ModuleType]:
     return {
         "torch": _module(OutOfMemoryError=OutOfMemoryError, cuda=SimpleNamespace(is_available=lambda: False)),
         "vnnlib": _module(
-            VnnlibError=VnnlibError, UnsupportedVnnlib=UnsupportedVnnlib, read=_raising(what, "property", prop)
+            VnnlibError=VnnlibError,
+            UnsupportedVnnlib=UnsupportedVnnlib,
+            read_query=_raising(what, "property", (prop, None)),
         ),
-        "lirpa_verify.network": _module(load_network=_raising(what, "model", SimpleNamespace(recording=recording))),
+        "lirpa_verify.network": _module(
+            load_network=_raising(what, "model", SimpleNamespace(recording=recording, model_path="model.onnx"))
+        ),
         "lirpa_verify.strategy": _module(
             Options=SimpleNamespace, verify=_verify(what), output_ranges=lambda *_: (np.zeros(2), np.array([1, np.inf]))
         ),

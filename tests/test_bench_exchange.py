@@ -54,6 +54,34 @@ def test_check(identity: tuple[Path, Path], witness: str, outcome: str) -> None:
     assert check(*map(str, identity), witness)[0] == outcome
 
 
+def tensors(*numbers: float) -> str:
+    x0, x1, y0, y1 = numbers
+    return f"sat\nX real [2]\n{x0}\n{x1}\nY real [1,2]\n{y0}\n{y1}\n"
+
+
+@pytest.mark.parametrize(
+    ("witness", "outcome"),
+    [
+        (tensors(0.75, 0.05, 0.75, 0.05), "exact"),
+        (tensors(0.75, 0.05, 0.5, 0.05), "exact"),  # outputs are computed, not believed
+        (tensors(0.75, 0.10005, 0, 0), "tolerance"),
+        (tensors(0.875, 0.1, 0, 0), "fails"),  # the square of an output is too large
+        ("X real [2]\n0.75\n0.05\n", "malformed"),
+        ("X real [1,2]\n0.75\n0.05\nY real [1,2]\n0\n0\n", "malformed"),
+        ("Y real [1,2]\n0\n0\nX real [2]\n0.75\n0.05\n", "malformed"),
+        (tensors(0.75, 0.05, 0, 0) + "0.5\n", "malformed"),
+        ("((X_0 0.75) (X_1 0.05))", "malformed"),
+    ],
+)
+def test_check_of_version_2(identity: tuple[Path, Path], witness: str, outcome: str) -> None:
+    model, prop = identity
+    prop.write_text(
+        "(vnnlib-version <2.0>)(declare-network f (declare-input X real [2]) (declare-output Y real [1,2]))"
+        "(assert (and (>= X[0] 0) (<= X[0] 1) (>= X[1] 0) (<= X[1] 0.1) (<= (* Y[0,0] Y[0,0]) 0.5625)))"
+    )
+    assert check(str(model), str(prop), witness)[0] == outcome
+
+
 def test_outputs_that_were_written_wrongly_are_noted(identity: tuple[Path, Path]) -> None:
     outcome, detail = check(*map(str, identity), "((X_0 0.75) (X_1 0.05) (Y_0 0.7) (Y_1 0.05))")
     assert outcome == "exact"

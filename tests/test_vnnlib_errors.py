@@ -148,11 +148,6 @@ def test_a_gap_between_indices() -> None:
         vnnlib.parse("(declare-const X_0 Real)\n(declare-const X_2 Real)\n(assert (= X_0 0))(assert (= X_2 0))")
 
 
-def test_version_2_is_named() -> None:
-    with pytest.raises(UnsupportedVnnlib, match=re.escape("<string>:2:2: VNN-LIB 2.0 is not supported yet")):
-        vnnlib.parse("; converted\n(vnnlib-version <2.0>)\n(declare-network N (declare-input X float32 [1]))")
-
-
 def test_lines_are_counted_behind_comments() -> None:
     with pytest.raises(VnnlibError, match=r"^<string>:7:13: Y_9 is not declared"):
         vnnlib.parse(HEADER + "; one (\n(assert (<= Y_9 0)) ; two")

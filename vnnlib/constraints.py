@@ -45,8 +45,8 @@ class ConstraintBuilder:
                 return 1
             if variable % 2 == 0:
                 # The quotient may not be a float64. The box takes it rounded outwards, the row keeps the exact scale.
-                outward = _outward(bound, up=coefficient > 0)
-                self._entries.append((variable, NO_VARIABLE, outward, coefficient < 0, False, offset))
+                end = outward(bound, up=coefficient > 0)
+                self._entries.append((variable, NO_VARIABLE, end, coefficient < 0, False, offset))
                 self._add_row(linear, strict, offset)
                 return 2
         self._add_row(linear, strict, offset)
@@ -90,7 +90,8 @@ def _nearest(number: Fraction) -> float:
     return number.numerator / number.denominator
 
 
-def _outward(number: Fraction, up: bool) -> float:
+def outward(number: Fraction, up: bool) -> float:
+    """The nearest float64 that is not below (``up``) or not above the number."""
     value = _nearest(number)
     if up and Fraction(value) < number:
         return math.nextafter(value, math.inf)

@@ -20,7 +20,7 @@ _POWERS_OF_TEN = np.array([float(f"1e{power}") for power in range(_WIDEST + 1)])
 _ZERO, _POINT, _MINUS = ord("0"), ord("."), ord("-")
 
 
-def _columns(buffer: np.ndarray, start: np.ndarray, length: np.ndarray, widest: int) -> np.ndarray:
+def columns_of(buffer: np.ndarray, start: np.ndarray, length: np.ndarray, widest: int) -> np.ndarray:
     """Characters of the tokens, column by column, zero bytes behind the end: (at most ``widest``, tokens) uint8."""
     width = max(1, min(widest, int(length.max(initial=0))))
     rows = np.lib.stride_tricks.sliding_window_view(buffer, width)[start]
@@ -31,7 +31,7 @@ def _columns(buffer: np.ndarray, start: np.ndarray, length: np.ndarray, widest: 
 
 def read_indices(buffer: np.ndarray, start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values of the indices at ``start`` (at most 9 digits, no leading zero), and which ones are such."""
-    columns = _columns(buffer, start, length, 9)
+    columns = columns_of(buffer, start, length, 9)
     digits = columns - np.uint8(_ZERO)
     is_digit = digits < 10
     good = (is_digit.sum(axis=0, dtype=np.int64) == length) & (length > 0) & ((length == 1) | (digits[0] != 0))
@@ -42,7 +42,7 @@ def read_numerals(buffer: np.ndarray, start: np.ndarray, length: np.ndarray) -> 
     """Values of the numerals at ``start``, and which ones are well-formed and finite."""
     minus = buffer[start] == _MINUS
     first, size = start + minus, length - minus
-    columns = _columns(buffer, first, size, _WIDEST)
+    columns = columns_of(buffer, first, size, _WIDEST)
     digits = columns - np.uint8(_ZERO)
     is_digit, is_point = digits < 10, columns == _POINT
     n_digits = is_digit.sum(axis=0, dtype=np.int64)

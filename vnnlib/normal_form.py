@@ -13,10 +13,10 @@ import numpy as np
 from vnnlib.constraints import LINEAR_ROW
 from vnnlib.dnf import Dnf, TooLarge, all_of, offsets, ranges
 from vnnlib.errors import UnsupportedVnnlib
+from vnnlib.implied import Row, complete_bounds
 from vnnlib.parser import Query
 from vnnlib.property import Property
 from vnnlib.reduction import NO_VARIABLE
-from vnnlib.variables import name_of
 
 _BLOCK = 1 << 20  # numbers that are held densely while repeated boxes are being found
 _MOST_BOUNDS = 1 << 27  # numbers in all boxes together: 1 GB
@@ -26,6 +26,10 @@ def normal_form(query: Query) -> Property:
     boxes = _boxes(query)
     alive = np.all(boxes.lower <= boxes.upper, axis=1)[boxes.of_disjunct]
     rows = _rows(query, alive)
+    if np.isinf(boxes.lower).any() or np.isinf(boxes.upper).any():
+        boxes = _with_implied_bounds(query.n_inputs, boxes, rows, np.flatnonzero(alive))
+        alive &= np.all(boxes.lower <= boxes.upper, axis=1)[boxes.of_disjunct]
+        rows = _rows(query, alive)
     excluded = _only_excluded_faces(query.n_inputs, boxes, rows, np.flatnonzero(alive))
     if len(excluded):
         alive[excluded] = False
@@ -109,6 +113,36 @@ def _tighten(query: Query, boxes: np.ndarray, item: np.ndarray, place: np.ndarra
     np.minimum.at(boxes.reshape(-1), flat[~greater] + query.n_inputs, value[~greater])
 
 
+def _with_implied_bounds(n_inputs: int, boxes: _Boxes, rows: _Rows, disjuncts: np.ndarray) -> _Boxes:
+    """Boxes with fewer infinite ends, of each disjunct by its own rows over inputs alone."""
+    unbounded = np.any(np.isinf(boxes.lower) | np.isinf(boxes.upper), axis=1)
+    of_outputs = np.add.reduceat(np.append(rows.variable >= n_inputs, False), rows.term_start[:-1]) > 0
+    lower, upper, of_disjunct = list(boxes.lower), list(boxes.upper), boxes.of_disjunct.copy()
+    number_of: dict[tuple[int, str], int] = {}
+    for place, disjunct in enumerate(disjuncts.tolist()):
+        box = int(of_disjunct[disjunct])
+        if not unbounded[box]:
+            continue
+        own = np.arange(rows.row_start[place], rows.row_start[place + 1])
+        relations = _relations(rows, own[~of_outputs[own]])
+        key = box, repr(relations)
+        if key not in number_of:
+            number_of[key] = len(lower)
+            lower.append(lower[box].copy())
+            upper.append(upper[box].copy())
+            complete_bounds(lower[-1], upper[-1], relations)
+        of_disjunct[disjunct] = number_of[key]
+    return _Boxes(np.array(lower), np.array(upper), of_disjunct)
+
+
+def _relations(rows: _Rows, which: np.ndarray) -> list[Row]:
+    terms = [slice(rows.term_start[row], rows.term_start[row + 1]) for row in which.tolist()]
+    return [
+        (rows.variable[t].tolist(), rows.coefficient[t].tolist(), float(rows.rhs[row]))
+        for row, t in zip(which.tolist(), terms)
+    ]
+
+
 def _require_bounds(query: Query, lower: np.ndarray, upper: np.ndarray, disjuncts: np.ndarray, box: np.ndarray) -> None:
     unbounded = np.isinf(lower) | np.isinf(upper)
     if not unbounded.any():
@@ -118,7 +152,7 @@ def _require_bounds(query: Query, lower: np.ndarray, upper: np.ndarray, disjunct
     sides = [side for side, bound in (("lower", lower), ("upper", upper)) if np.isinf(bound[which, index])]
     variable = 2 * index
     where = "" if len(query.cases) == 1 else f" in disjunct {disjunct + 1}"
-    message = f"input {name_of(variable)} has no {' and no '.join(sides)} bound{where}"
+    message = f"input {query.variables.name(variable)} has no {' and no '.join(sides)} bound{where}"
     raise query.text.error(
         query.variables.declared_at(variable), message, "finite bounds of every input", UnsupportedVnnlib
     )

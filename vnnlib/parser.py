@@ -1,12 +1,16 @@
 """Tokens to a query: a stack of open parentheses, each evaluated when it closes.
 
 Formulas evaluate to disjunctive normal forms and terms to linear expressions, so no tree is built and
-nothing recurses.
+nothing recurses. This is what the versions of the language have in common; `version_1.py` and `version_2.py`
+add what differs.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -16,22 +20,33 @@ from vnnlib.decimals import NUMERAL
 from vnnlib.dnf import Dnf, TooLarge
 from vnnlib.errors import UnsupportedVnnlib, VnnlibError
 from vnnlib.linear import Linear
-from vnnlib.reduction import NO_VARIABLE, Comparisons, reduce_text
+from vnnlib.reduction import NO_VARIABLE, Comparisons, Reduced
 from vnnlib.text import Text
 from vnnlib.tokens import ASSERTIONS, CLOSE, COMPARISONS, CONJUNCTIONS, DECLARATIONS, OPEN
-from vnnlib.variables import Variables
 
-_COMPARISONS = (b"<=", b">=", b"<", b">", b"=", b"==")
-_FORMULAS = (b"and", b"or", *_COMPARISONS)
-_TERMS = (b"+", b"-", b"*")
-_STATEMENTS = (b"declare-const", b"declare-fun", b"assert")
-_HEADS = frozenset((*_STATEMENTS, *_FORMULAS, *_TERMS))
+CONNECTIVES = (b"and", b"or")
+TERMS = (b"+", b"-", b"*")
 
-_A_STATEMENT = "(declare-const ..), (declare-fun ..) or (assert ..)"
-_A_FORMULA = "a comparison, (and ..) or (or ..)"
-_A_TERM = "a number, a variable or a sum, difference or product"
+A_FORMULA = "a comparison, (and ..) or (or ..)"
+A_TERM = "a number, a variable or a sum, difference or product"
 
 _DEEPEST = 10_000
+
+
+class Names(Protocol):
+    """What the parser knows of variables, which are even numbers for inputs, odd ones for outputs."""
+
+    def number(self, offset: int, token: bytes) -> int:
+        """The variable that ``token`` spells."""
+
+    def require(self, variables: np.ndarray, at: np.ndarray) -> None:
+        """Refuse what is not declared so far."""
+
+    def name(self, variable: int) -> str:
+        """How the text spells it."""
+
+    def declared_at(self, variable: int) -> int:
+        """The offset of its declaration."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +54,7 @@ class Query:
     """All of the constraints ``common`` and one of the disjuncts of ``cases``; both refer to ``comparisons``."""
 
     text: Text
-    variables: Variables
+    variables: Names
     n_inputs: int
     n_outputs: int
     comparisons: Comparisons
@@ -49,7 +64,7 @@ class Query:
 
 
 @dataclass
-class _Frame:
+class Frame:
     """An open parenthesis: its operator and what it has been applied to so far."""
 
     head: bytes
@@ -63,26 +78,29 @@ class _Frame:
         return self.head in (b"assert", b"and", b"or")
 
 
-def parse_query(text: Text) -> Query:
-    return _Parser(text).run()
+class Parser(ABC):
+    """A version of the language says which statements and comparisons there are, and reads declarations."""
 
+    statements: ClassVar[tuple[bytes, ...]]
+    comparisons: ClassVar[Mapping[bytes, bytes]]  # by spelling, the sign that it means: one of <= >= < > == !=
+    a_statement: ClassVar[str]
 
-class _Parser:
-    def __init__(self, text: Text) -> None:
+    def __init__(self, text: Text, reduced: Reduced, variables: Names) -> None:
         self._text = text
-        self._reduced = reduce_text(text.data)
+        self._reduced = reduced
+        self._variables = variables
         tokens = self._reduced.tokens
         self._kind = tokens.kind.tobytes()
         # Memory views index like lists, to plain integers, at a fraction of a list's size.
         self._start, self._length = tokens.start.data, tokens.length.data
         self._first, self._count = tokens.first.data, tokens.count.data
-        self._variables = Variables(text)
         self._builder = ConstraintBuilder(len(self._reduced.comparisons))
-        self._stack: list[_Frame] = []
+        self._stack: list[Frame] = []
         self._common: list[np.ndarray] = [dnf.TRUE.item]
         self._cases = dnf.TRUE
 
-    def run(self) -> Query:
+    def read(self) -> None:
+        """Read all statements."""
         token = 0
         while token < len(self._kind):
             kind = self._kind[token]
@@ -100,7 +118,8 @@ class _Parser:
             token += 1
         if self._stack:
             raise self._truncated()
-        n_inputs, n_outputs = self._variables.count()
+
+    def query(self, n_inputs: int, n_outputs: int) -> Query:
         return Query(
             self._text,
             self._variables,
@@ -147,67 +166,41 @@ class _Parser:
             return self._declaration(token)
         if len(self._stack) >= _DEEPEST:
             raise self._unsupported(offset, f"more than {_DEEPEST} nested parentheses")
-        self._stack.append(_Frame(head, offset))
+        self._stack.append(Frame(head, offset))
         return token + 2
 
     def _expected_here(self) -> str:
         if not self._stack:
-            return _A_STATEMENT
-        return _A_FORMULA if self._stack[-1].takes_formulas else _A_TERM
+            return self.a_statement
+        return A_FORMULA if self._stack[-1].takes_formulas else A_TERM
 
     def _allowed(self, head: bytes) -> bool:
         if not self._stack:
-            return head in _STATEMENTS
-        return head in (_FORMULAS if self._stack[-1].takes_formulas else _TERMS)
+            return head in self.statements
+        if self._stack[-1].takes_formulas:
+            return head in CONNECTIVES or head in self.comparisons
+        return head in TERMS
 
+    @abstractmethod
     def _refused_head(self, offset: int, head: bytes, expected: str) -> VnnlibError:
-        if head == b"vnnlib-version":
-            return self._unsupported(offset, "VNN-LIB 2.0 is not supported yet", "VNN-LIB 1.0 (declare-const X_0 Real)")
-        if head in _HEADS or NUMERAL.fullmatch(head) or head[:2] in (b"X_", b"Y_"):
-            return self._unexpected(offset, expected, " as an operator")
-        return self._unsupported(offset, f"{self._text.quote(offset)} is outside the supported fragment", expected)
+        """What is wrong with an operator that is not allowed where it stands."""
 
-    # Declarations
-
+    @abstractmethod
     def _declaration(self, token: int) -> int:
-        """One that has not been read in bulk: ``(declare-fun NAME () Real)``, or something to be refused."""
-        at = token + 2
-        variable = self._variables.number(self._position(at), self._atom(at, "X_i or Y_j"))
-        declared_at = self._start[at]
-        if self._spelling(token + 1) == b"declare-fun":
-            self._exactly(at + 1, OPEN, "`(` of the empty argument list")
-            self._exactly(at + 2, CLOSE, "`)`: functions of arguments are not supported")
-            at += 2
-        if self._atom(at + 1, "the sort Real") != b"Real":
-            message = f"the sort {self._text.quote(self._start[at + 1])} is not supported"
-            raise self._unsupported(self._start[at + 1], message, "Real")
-        self._exactly(at + 2, CLOSE, "`)`")
-        self._variables.declare(np.array([variable]), np.array([declared_at]))
-        return at + 3
+        """Read the declaration whose parenthesis opens at ``token``; returns the token to go on with."""
 
-    def _position(self, token: int) -> int:
-        return self._start[token] if token < len(self._kind) else len(self._text.data)
-
-    def _exactly(self, token: int, kind: int, expected: str) -> None:
-        if token >= len(self._kind) or self._kind[token] != kind:
-            raise self._unexpected(self._position(token), expected)
-
-    def _atom(self, token: int, expected: str) -> bytes:
-        if token >= len(self._kind) or self._kind[token] in (OPEN, CLOSE) or self._kind[token] >= DECLARATIONS:
-            raise self._unexpected(self._position(token), expected)
-        return self._spelling(token)
+    @abstractmethod
+    def _product(self, frame: Frame) -> Linear:
+        """The product of the frame's terms."""
 
     # Operands
 
     def _statement(self, token: int) -> None:
         kind, first, stop = self._kind[token], self._first[token], self._first[token] + self._count[token]
-        if kind == DECLARATIONS:
-            self._variables.declare(self._reduced.declared[first:stop], self._reduced.declared_at[first:stop])
-        elif kind == ASSERTIONS:
-            self._require_declared(first, stop)
-            self._common.append(np.arange(first, stop))
-        else:
-            raise self._unexpected(self._start[token], _A_STATEMENT, " outside a statement")
+        if kind != ASSERTIONS:
+            raise self._unexpected(self._start[token], self.a_statement, " outside a statement")
+        self._require_declared(first, stop)
+        self._common.append(np.arange(first, stop))
 
     def _formula(self, token: int) -> None:
         kind, first, stop = self._kind[token], self._first[token], self._first[token] + self._count[token]
@@ -219,7 +212,7 @@ class _Parser:
             operands, stop = self._reduced.conjunction_start[first:stop], self._reduced.conjunction_stop[stop - 1]
             at = self._reduced.conjunction_at[first : first + len(operands)]
         else:
-            raise self._unexpected(self._start[token], _A_FORMULA, f" in ({frame.head.decode()} ..")
+            raise self._unexpected(self._start[token], A_FORMULA, f" in ({frame.head.decode()} ..")
         if frame.head == b"assert" and len(operands) > 1:
             raise self._unexpected(int(at[1]), "`)`: an assertion is one formula")
         first = operands[0]
@@ -239,7 +232,7 @@ class _Parser:
     def _term(self, token: int) -> None:
         offset, frame = self._start[token], self._stack[-1]
         if self._kind[token] >= DECLARATIONS:
-            raise self._unexpected(offset, _A_TERM, f" as an operand of `{frame.head.decode()}`")
+            raise self._unexpected(offset, A_TERM, f" as an operand of `{frame.head.decode()}`")
         spelling = self._spelling(token)
         if NUMERAL.fullmatch(spelling):
             value = linear.exact_numeral(spelling)
@@ -261,11 +254,11 @@ class _Parser:
 
     def _close(self, offset: int) -> None:
         if not self._stack:
-            raise self._unexpected(offset, f"{_A_STATEMENT} or the end of the file")
+            raise self._unexpected(offset, f"{self.a_statement} or the end of the file")
         frame = self._stack.pop()
         self._check_arity(frame, offset)
         try:
-            if frame.head in _TERMS:
+            if frame.head in TERMS:
                 self._stack[-1].terms.append(self._combined(frame))
             elif frame.head == b"assert":
                 self._assert(frame.formulas[0])
@@ -278,15 +271,15 @@ class _Parser:
             raise self._unsupported(frame.offset, f"number out of range ({error})", "finite doubles") from error
         self._stack[-1].operand_at.append(frame.offset)
 
-    def _check_arity(self, frame: _Frame, closed_at: int) -> None:
-        least = 2 if frame.head in _COMPARISONS else 1
-        expected = _A_FORMULA if frame.takes_formulas else _A_TERM
-        exact = frame.head == b"assert" or frame.head in _COMPARISONS
+    def _check_arity(self, frame: Frame, closed_at: int) -> None:
+        least = 2 if frame.head in self.comparisons else 1
+        expected = A_FORMULA if frame.takes_formulas else A_TERM
+        exact = frame.head == b"assert" or frame.head in self.comparisons
         n_operands = len(frame.operand_at)
         if n_operands < least:
             message = f"`{frame.head.decode()}` has {n_operands} of {'' if exact else 'at least '}{least} operands"
             raise self._text.error(closed_at, message, expected)
-        if frame.head in _COMPARISONS and n_operands > 2:
+        if frame.head in self.comparisons and n_operands > 2:
             raise self._unexpected(frame.operand_at[2], "`)`: a comparison has two operands")
         if frame.head == b"assert" and n_operands > 1:
             raise self._unexpected(frame.operand_at[1], "`)`: an assertion is one formula")
@@ -297,28 +290,27 @@ class _Parser:
         else:
             self._cases = dnf.all_of([self._cases, formula])
 
-    def _combined(self, frame: _Frame) -> Linear:
+    def _combined(self, frame: Frame) -> Linear:
         if frame.head == b"+":
             return linear.total(frame.terms)
         if frame.head == b"-":
             return linear.difference(frame.terms)
-        result = linear.product(frame.terms)
-        if result is None:
-            raise self._unsupported(frame.offset, "a product of variables", "at most one factor with variables")
-        return result
+        return self._product(frame)
 
-    def _combined_formula(self, frame: _Frame) -> Dnf:
+    def _combined_formula(self, frame: Frame) -> Dnf:
         if frame.head == b"and":
             return dnf.all_of(frame.formulas)
         if frame.head == b"or":
             return dnf.any_of(frame.formulas)
+        sign = self.comparisons[frame.head]
         difference = linear.difference(frame.terms)
-        if frame.head in (b"=", b"=="):
-            above = self._at_most_zero(difference.scaled(linear.Fraction(-1)), False, frame.offset)
-            return dnf.all_of([self._at_most_zero(difference, False, frame.offset), above])
-        if frame.head in (b">=", b">"):
-            difference = difference.scaled(linear.Fraction(-1))
-        return self._at_most_zero(difference, frame.head in (b"<", b">"), frame.offset)
+        if sign in (b"<=", b"<"):
+            return self._at_most_zero(difference, sign == b"<", frame.offset)
+        if sign in (b">=", b">"):
+            return self._at_most_zero(difference.scaled(linear.Fraction(-1)), sign == b">", frame.offset)
+        below = self._at_most_zero(difference, sign == b"!=", frame.offset)
+        above = self._at_most_zero(difference.scaled(linear.Fraction(-1)), sign == b"!=", frame.offset)
+        return dnf.any_of([below, above]) if sign == b"!=" else dnf.all_of([below, above])
 
     def _at_most_zero(self, difference: Linear, strict: bool, offset: int) -> Dnf:
         if not difference.terms:

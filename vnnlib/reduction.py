@@ -9,11 +9,12 @@ exactly, is left for the parser to read or refuse.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from vnnlib.decimals import read_indices, read_numerals
+from vnnlib.decimals import read_numerals
 from vnnlib.tokens import (
     AND,
     ASSERT,
@@ -74,14 +75,27 @@ class Reduced:
     conjunction_at: np.ndarray  # offsets in the text
 
 
-def reduce_text(data: bytes) -> Reduced:
+Reader = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a text spells what is read in bulk."""
+
+    first_bytes: bytes  # kinds of tokens by their first byte
+    read_variables: Reader  # (buffer, starts, lengths) to the variables' numbers and which of them are good
+    single_equals: bool  # whether `=` is an equality, as `==` is; else it is left for the parser to refuse
+
+
+def reduce_text(data: bytes, dialect: Dialect, body: int = 0) -> Reduced:
+    """The text from the offset ``body`` on."""
     streams, comparisons, declarations = [], [_no_comparisons()], [(_no_variables(), _no_variables())]
     n_comparisons = n_declarations = 0
-    for begin, end in blocks(data):
+    for begin, end in blocks(data, body):
         buffer = padded(data[begin:end])
-        tokens = tokenise(buffer)
-        tokens, found = _reduce_comparisons(buffer, tokens, begin, n_comparisons)
-        tokens, declared = _reduce_declarations(buffer, tokens, begin, n_declarations)
+        tokens = tokenise(buffer, dialect.first_bytes)
+        tokens, found = _reduce_comparisons(buffer, tokens, begin, n_comparisons, dialect)
+        tokens, declared = _reduce_declarations(buffer, tokens, begin, n_declarations, dialect)
         n_comparisons += len(found)
         n_declarations += len(declared[0])
         comparisons.append(found)
@@ -149,28 +163,30 @@ def _merge_runs(tokens: Tokens) -> Tokens:
 
 
 def _reduce_declarations(
-    buffer: np.ndarray, tokens: Tokens, offset: int, n_before: int
+    buffer: np.ndarray, tokens: Tokens, offset: int, n_before: int, dialect: Dialect
 ) -> tuple[Tokens, tuple[np.ndarray, np.ndarray]]:
     at = _find(tokens.kind, OPEN, DECLARE, VARIABLE, REAL, CLOSE)
-    variable, good = _read_variables(buffer, tokens.start[at + 2], tokens.length[at + 2])
+    variable, good = dialect.read_variables(buffer, tokens.start[at + 2], tokens.length[at + 2])
     at, variable = at[good], variable[good]
     declared = variable, tokens.start[at + 2] + offset
     numbered = np.arange(n_before, n_before + len(at), dtype=np.int32)
     return _collapse(tokens, at, _STATEMENT, DECLARATIONS, numbered, 1), declared
 
 
-def _reduce_comparisons(buffer: np.ndarray, tokens: Tokens, offset: int, n_before: int) -> tuple[Tokens, Comparisons]:
+def _reduce_comparisons(
+    buffer: np.ndarray, tokens: Tokens, offset: int, n_before: int, dialect: Dialect
+) -> tuple[Tokens, Comparisons]:
     operand = (VARIABLE, NUMERAL)
     at = _find(tokens.kind, OPEN, COMPARISON, operand, operand, CLOSE)
     kind, start, length = tokens.kind, tokens.start, tokens.length
     swapped = kind[at + 2] == NUMERAL  # (<= 0.5 X_0) is (>= X_0 0.5)
     left, right = at + 2 + swapped, at + 3 - swapped
-    left_variable, good = _read_variables(buffer, start[left], length[left])
+    left_variable, good = dialect.read_variables(buffer, start[left], length[left])
     right_variable = np.full(len(at), NO_VARIABLE, dtype=np.int32)
     value = np.zeros(len(at))
     has_variable = kind[right] == VARIABLE
     for select, target, reader in (
-        (np.flatnonzero(has_variable), right_variable, _read_variables),
+        (np.flatnonzero(has_variable), right_variable, dialect.read_variables),
         (np.flatnonzero(~has_variable), value, read_numerals),
     ):
         which = right[select]
@@ -180,6 +196,7 @@ def _reduce_comparisons(buffer: np.ndarray, tokens: Tokens, offset: int, n_befor
     operator, short = start[at + 1], length[at + 1] == 1  # one of < > = or of <= >= ==
     good &= short | ((length[at + 1] == 2) & (buffer[operator + 1] == ord("=")))
     equal = buffer[operator] == ord("=")
+    good &= ~(short & equal) | dialect.single_equals
     greater = ((buffer[operator] == ord(">")) ^ swapped) & ~equal
     value += 0.0  # there is no -0.0 from here on
     columns = (left_variable, right_variable, value, greater, short & ~equal, np.zeros_like(equal), start[at] + offset)
@@ -198,13 +215,6 @@ def _with_equalities(found: Comparisons, count: np.ndarray) -> Comparisons:
     doubled.greater[second] = True
     doubled.joined[second] = True
     return doubled
-
-
-def _read_variables(buffer: np.ndarray, start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the variables ``X_i`` and ``Y_j`` at ``start``, and which ones are such."""
-    index, good = read_indices(buffer, start + 2, length - 2)
-    good &= buffer[start + 1] == ord("_")
-    return (2 * index + (buffer[start] == ord("Y"))).astype(np.int32), good
 
 
 def _reduce_assertions(tokens: Tokens, joined: np.ndarray) -> Tokens:

@@ -23,13 +23,14 @@ KEYWORDS = {b"declare-const": DECLARE, b"Real": REAL, b"assert": ASSERT, b"and":
 _BLOCK = 1 << 20  # bytes read at a time: what is computed per block stays in the cache
 
 
-def _kind_of_first_byte() -> bytes:
+def kinds_of_first_bytes(variables: bytes) -> bytes:
+    """The table of kinds; ``variables`` are the characters that a variable's name may begin with."""
     table = bytearray([ATOM] * 256)
     for characters, kind in (
         (b" \t\r\n", BLANK),
         (b"(", OPEN),
         (b")", CLOSE),
-        (b"XY", VARIABLE),
+        (variables, VARIABLE),
         (b"-0123456789", NUMERAL),
         (b"<>=", COMPARISON),
     ):
@@ -38,7 +39,7 @@ def _kind_of_first_byte() -> bytes:
     return bytes(table)
 
 
-_KIND_OF_FIRST_BYTE = _kind_of_first_byte()
+X_OR_Y = kinds_of_first_bytes(b"XY")
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,8 @@ class Tokens:
         return Tokens(*(np.concatenate([getattr(p, column.name) for p in parts]) for column in fields(Tokens)))
 
 
-def blocks(data: bytes) -> Iterator[tuple[int, int]]:
+def blocks(data: bytes, begin: int = 0) -> Iterator[tuple[int, int]]:
     """Offsets that cut ``data`` right behind closing parentheses, so that no token and no comparison is torn."""
-    begin = 0
     while begin < len(data):
         end = len(data)
         if end - begin > _BLOCK:
@@ -82,9 +82,9 @@ def padded(block: bytes) -> np.ndarray:
     return np.frombuffer(block + b" " * PADDING, dtype=np.uint8)
 
 
-def tokenise(buffer: np.ndarray) -> Tokens:
+def tokenise(buffer: np.ndarray, first_bytes: bytes = X_OR_Y) -> Tokens:
     """The tokens of one block, which begins and ends at token boundaries; offsets are within the block."""
-    kinds = np.frombuffer(buffer.tobytes().translate(_KIND_OF_FIRST_BYTE), dtype=np.uint8)
+    kinds = np.frombuffer(buffer.tobytes().translate(first_bytes), dtype=np.uint8)
     in_atom = kinds >= ATOM
     begins = (kinds == OPEN) | (kinds == CLOSE)
     ends = begins.copy()
@@ -94,13 +94,15 @@ def tokenise(buffer: np.ndarray) -> Tokens:
     start = np.flatnonzero(begins)
     length = (np.flatnonzero(ends) - start + 1).astype(np.int32)
     kind = kinds[start]
-    _recognise_keywords(buffer, kind, start, length)
+    keyword_like = (kind == ATOM) | (kind == VARIABLE) if first_bytes[ord("a")] == VARIABLE else kind == ATOM
+    _recognise_keywords(buffer, np.flatnonzero(keyword_like), kind, start, length)
     nothing = np.zeros(len(start), dtype=np.int32)
     return Tokens(kind, start, length, nothing, nothing)
 
 
-def _recognise_keywords(buffer: np.ndarray, kind: np.ndarray, start: np.ndarray, length: np.ndarray) -> None:
-    words = np.flatnonzero(kind == ATOM)
+def _recognise_keywords(
+    buffer: np.ndarray, words: np.ndarray, kind: np.ndarray, start: np.ndarray, length: np.ndarray
+) -> None:
     for keyword, its_kind in KEYWORDS.items():
         candidates = words[length[words] == len(keyword)]
         spelling = np.lib.stride_tricks.sliding_window_view(buffer, len(keyword))[start[candidates]]

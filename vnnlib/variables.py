@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 
+from vnnlib.decimals import read_indices
 from vnnlib.errors import UnsupportedVnnlib, VnnlibError
 from vnnlib.text import Text
 
@@ -19,7 +20,18 @@ def name_of(variable: int) -> str:
     return f"{'XY'[variable % 2]}_{variable // 2}"
 
 
+def read_variables(buffer: np.ndarray, start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the variables ``X_i`` and ``Y_j`` at ``start``, and which ones are such."""
+    index, good = read_indices(buffer, start + 2, length - 2)
+    good &= buffer[start + 1] == ord("_")
+    return (2 * index + (buffer[start] == ord("Y"))).astype(np.int32), good
+
+
 class Variables:
+    """The variables of VNN-LIB 1.0: ``X_i`` and ``Y_j``."""
+
+    name = staticmethod(name_of)
+
     def __init__(self, text: Text) -> None:
         self._text = text
         self._declared_at = np.zeros(0, dtype=np.int64)  # by variable

@@ -16,11 +16,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lirpa_verify.bench.database import transaction
+from lirpa_verify.files import named_models
+
+if TYPE_CHECKING:
+    from lirpa_verify.query.model import JoinedModel
+    from lirpa_verify.witness import Replayer
+    from vnnlib import Interface
 
 TOLERANCE = 1e-4  # of inputs, absolute
 _TIMEOUT = 600.0  # seconds for one witness
@@ -105,33 +111,45 @@ def _serve(connection: Connection) -> None:
 def check(model: str, prop: str, witness: str) -> tuple[str, str]:
     """What the witness is worth, and why."""
     import vnnlib
-    from lirpa_verify.bench.witness_text import MalformedWitness, read_witness
+    from lirpa_verify.bench.witness_text import MalformedWitness, read_assignment, read_witness
     from lirpa_verify.errors import LirpaError
     from lirpa_verify.witness import Replayer
 
     if not witness.strip():
         return "missing", ""
     try:
-        x, said = read_witness(witness)
-    except MalformedWitness as error:
-        return "malformed", str(error)
-    try:
-        query = vnnlib.read(prop)
-        replayer = Replayer(model)
+        query, interface = vnnlib.read_query(prop)
+        if interface is None:
+            x, said = read_witness(witness)
+            replayer: Replayer | JoinedModel = Replayer(model)
+        else:
+            x, said = read_assignment(witness, interface)
+            replayer = _joined(interface, model)
         if x.size != replayer.n_inputs:
             return "malformed", f"{x.size} inputs for a network with {replayer.n_inputs}"
         x = x.astype(replayer.dtype)
         y = replayer(x)
-    except (LirpaError, vnnlib.VnnlibError, OSError, MemoryError) as error:
+    except MalformedWitness as error:
+        return "malformed", str(error)
+    except (LirpaError, vnnlib.VnnlibError, OSError, ValueError, MemoryError) as error:
         return "unusable", f"{type(error).__name__}: {error}"
-    off = float(np.abs(said - y).max()) if said.size == y.size else float("nan")
-    detail = f"outputs differ from the written ones by {off:.3g}" if not off <= 1e-3 * np.abs(y).max() else ""
+    computed = y if interface is None else y[: interface.n_outputs]
+    off = float(np.abs(said - computed).max()) if said.size == computed.size else float("nan")
+    detail = f"outputs differ from the written ones by {off:.3g}" if not off <= 1e-3 * np.abs(computed).max() else ""
     rounded = replace(query, lower=_as(query.lower, x.dtype), upper=_as(query.upper, x.dtype))
     if rounded.evaluate(x, y):
         return "exact", detail
     if rounded.evaluate(x, y, TOLERANCE):
         return "tolerance", detail
     return "fails", detail or "the property does not hold at the witness"
+
+
+def _joined(interface: Interface, model: str) -> JoinedModel:
+    """What computes the outputs of a query in VNN-LIB 2.0."""
+    from lirpa_verify.query.fit import model_paths
+    from lirpa_verify.query.model import JoinedModel
+
+    return JoinedModel.of(interface, model_paths(interface, named_models(model)))
 
 
 def _as(bounds: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:

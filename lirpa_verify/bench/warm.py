@@ -66,7 +66,7 @@ class WarmWorkers:
         done_by, kill_at = time_limits(start, task.timeout, start)
         job = Job(
             task="verify",
-            model=task.model,
+            models={"": task.model},
             property=task.property,
             deadline=done_by,
             method=self.effort.method,
@@ -86,7 +86,7 @@ class WarmWorkers:
                 return 0.0
             start = time.monotonic()
             done_by, kill_at = time_limits(start, PREPARE_TIMEOUT, start)
-            job = Job(task="prepare", model=task.model, property="", deadline=done_by, log_level=_ERROR_LEVEL)
+            job = Job(task="prepare", models={"": task.model}, property="", deadline=done_by, log_level=_ERROR_LEVEL)
             self._supervised(job, kill_at)  # a model that cannot be prepared is the run's to report
             self.prepared[task.model] = time.monotonic() - start
             return self.prepared[task.model]

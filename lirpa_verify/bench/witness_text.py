@@ -1,14 +1,20 @@
-"""Reads witnesses as they are written for the competition.
+"""Reads witnesses as they are written for the competition, in either version of VNN-LIB.
 
-As strict as its own reader: one pair of parentheses around everything, pairs of a name and a number, the
-indices of `X` and of `Y` each from 0 on in order.
+As strict as its own readers. 1.0: one pair of parentheses around everything, pairs of a name and a number, the
+indices of `X` and of `Y` each from 0 on in order. 2.0: the tensors in the order of their declarations, each a
+line of name, type and shape, then a number a line.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
+
+from vnnlib import Interface
+from vnnlib.interface import Tensor
 
 _PAIR = re.compile(r"\(\s*([XY])_(\d+) +([^\s()]+)\s*\)\s*")
 
@@ -37,3 +43,31 @@ def read_witness(text: str) -> tuple[np.ndarray, np.ndarray]:
     if position != len(body):
         raise MalformedWitness(f"unexpected text {body[position : position + 20]!r}")
     return np.array(values["X"]), np.array(values["Y"])
+
+
+def read_assignment(text: str, interface: Interface) -> tuple[np.ndarray, np.ndarray]:
+    """All networks' inputs and their outputs in float64, from a witness in the form of VNN-LIB 2.0."""
+    lines = iter([line.strip() for line in text.strip().splitlines() if line.strip() not in ("", "sat")])
+    inputs: list[float] = []
+    outputs: list[float] = []
+    for network in interface.networks:
+        for tensor in network.inputs:
+            inputs += _entries(lines, tensor)
+        for tensor in network.outputs:
+            outputs += _entries(lines, tensor)
+    if (left := next(lines, None)) is not None:
+        raise MalformedWitness(f"unexpected text {left[:20]!r}")
+    return np.array(inputs), np.array(outputs)
+
+
+def _entries(lines: Iterator[str], tensor: Tensor) -> list[float]:
+    head = next(lines, "")
+    if head.replace(" ", "") != f"{tensor.name}{tensor.element_type}{list(tensor.shape)}".replace(" ", ""):
+        raise MalformedWitness(f"{head[:40]!r} where {tensor.name} should be")
+    try:
+        entries = [float(line) for line in islice(lines, tensor.size)]
+    except ValueError as error:
+        raise MalformedWitness(f"an entry of {tensor.name} is no number") from error
+    if len(entries) < tensor.size:
+        raise MalformedWitness(f"{len(entries)} entries of {tensor.name}")
+    return entries
