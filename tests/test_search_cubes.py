@@ -92,6 +92,31 @@ def test_cuts_are_tried_once_the_search_takes_longer_than_they_do(monkeypatch: p
     assert len(tried) == 1
 
 
+@pytest.mark.parametrize(("gained", "taken"), [(3.5, True), (1.0, False)])
+def test_halves_that_are_much_nearer_to_a_proof_are_taken_at_once(
+    gained: float, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In levels of splits, of which one is no gain: there are two halves."""
+    graph = graph_of(*network("dense", "relu", 61))
+    problem = setting("dense", "relu", 61, 0.4)
+    root = replace(root_of(graph, problem), narrowed=True, trees=Growing(pays=False), seconds=1.0)
+    rate = -root.margin / 10
+    nearer = replace(root, domains=root.domains.updated({("margin", 0): root.domains.margin + gained * rate}))
+    found = Cubes(problem, 0, LATER, lambda points: None, lambda progress: None, lambda: None)
+
+    def children(self: Cubes, cube: Cube) -> list[Cube]:
+        self.gains += [gained * rate] * 2
+        return [nearer, nearer]
+
+    monkeypatch.setattr(Cubes, "children", children)
+    monkeypatch.setattr(Cubes, "partable", lambda self, cube, search, seconds: False)
+    answers = [Result("timeout"), Result("unsat")]
+    monkeypatch.setattr(ActivationSplit, "run", lambda self, deadline: answers.pop(0))
+    monkeypatch.setattr(ActivationSplit, "outlook", lambda self: Outlook(4.0, rate, -10.0))
+    result, replaced, _ = found.search(root)
+    assert (replaced == [nearer, nearer]) == taken and (result is None) == taken
+
+
 def test_a_long_search_waits_for_trees_of_the_neurons(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trees are larger each time, for as long as they bring a proof nearer."""
     graph = graph_of(*network("dense", "relu", 61))

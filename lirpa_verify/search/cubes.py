@@ -46,7 +46,9 @@ STEPS, GOAL_STEPS = 8, 20  # gradient steps on the bounds of a cube's nodes, and
 TRIAL_SHARE = 0.25  # of the time left: what comparing a search with cuts may take at most
 SWEEP = 0.25  # time of a sweep of bounds under the assumption of a violation, relative to bounding a half
 LEAST_GAINED = 0.05  # share of what a bound lacks, or of the undecided entries, that a sweep has to take off
+SAVED = 4  # times smaller searches, for which halves that are bounded are taken at once
 WORTH_LEVELS = 0.5  # of splits: what narrower bounds have to gain for a search to start anew
+LONGER = 2  # than their searches may take, parts are narrowed at most
 PARTS, HOPE = 4, 8  # of what a search has left; searches are hopeless that would take so many times the time left
 DOUBT = 1.0  # of what cuts are expected to cost, as a logarithm to base 2: their gains fall as they go on
 LEAST_BUDGET = 1.0  # seconds of search before it is judged
@@ -218,6 +220,8 @@ class Cubes:
             first = not self.gains and divisible(cube)
             if first and min(outlook.seconds, TRIAL_SHARE * self.deadline.remaining()) > 2 * cube.seconds:
                 children = self.timed(self.children, cube)
+                if SAVED * size(children, outlook.rate) < size([cube], outlook.rate):
+                    return None, children, outlook.rate
             if self.gains and outlook.log_seconds > self.cut_cost(cube) and divisible(cube):
                 return None, children, outlook.rate
             budget *= 2
@@ -235,7 +239,8 @@ class Cubes:
         """
         same = all(one.exact.graph is cube.task.graph for one in search.searches)
         least = PARTS * max(LEAST_BUDGET, SWEEP * cube.seconds)
-        return same and divisible(cube) and least < seconds < HOPE * self.deadline.remaining()
+        spent = sum(one.spent for one in search.searches)  # parts of a search that has just begun are no better off
+        return same and divisible(cube) and least < spent and seconds < HOPE * self.deadline.remaining()
 
     def parts(self, cube: Cube, search: InTurn) -> list[Cube]:
         """What the search has left: a cube with a search of its own for each of the subtrees of each root."""
@@ -302,7 +307,10 @@ class Cubes:
 
     def narrow_root(self, cube: Cube) -> Cube | None:
         """A cube with one root, as narrow as sweeps make it; None where nothing is left of it."""
-        effort = Effort(STEPS, self.deadline.within(TRIAL_SHARE * self.deadline.remaining()))
+        seconds = TRIAL_SHARE * self.deadline.remaining()
+        if cube.going is not None:
+            seconds = min(seconds, LONGER * cube.going.search.outlook().seconds)
+        effort = Effort(STEPS, self.deadline.within(seconds))
         while True:
             started = time.monotonic()
             values = assume_violation(cube.task, -cube.margin, effort)
@@ -312,9 +320,11 @@ class Cubes:
             if len(after.domains.open_index) == 0:
                 return None
             gained = max(1 - after.margin / cube.margin, 1 - undecided(after.task) / max(1, undecided(cube.task)))
-            if gained < LEAST_GAINED or effort.deadline.passed():
+            if gained < LEAST_GAINED:
                 return cube
             cube = replace(after, seconds=cube.seconds, narrowed=True, trees=cube.trees)
+            if effort.deadline.passed():
+                return cube
 
     def bound_cube(self, cube: Cube, half: Half) -> Cube | None:
         """Optimises the bounds of all nodes, collapses what they decide and bounds what is to be proved.
@@ -365,6 +375,11 @@ def with_roots(cube: Cube, wanted: Sequence[int]) -> Cube:
     roots = Roots({i: rows[index] for i, rows in cube.task.roots.start.items()}, cube.task.roots.rhs[index])
     task = replace(cube.task, roots=roots)
     return replace(cube, task=task, disjuncts=cube.disjuncts[index], domains=rooted(cube.domains[index], roots))
+
+
+def size(cubes: Sequence[Cube], rate: float) -> float:
+    """Leaves of the searches of all cubes, where a level of splits gains so much."""
+    return sum(2 ** min(-cube.margin / max(rate, TINY), HOPELESS) for cube in cubes)
 
 
 def undecided(task: Task) -> int:
