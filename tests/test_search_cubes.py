@@ -14,7 +14,9 @@ from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.search import cubes
 from lirpa_verify.search.activation_split import ActivationSplit, Outlook
-from lirpa_verify.search.cubes import FIRST_SPLITS, MORE_SPLITS, Cube, Cubes, Growing, growable, halved, single_root
+from lirpa_verify.search.cubes import FIRST_SPLITS, MORE_SPLITS, Cube, Cubes, Growing, growable, with_roots
+from lirpa_verify.search.halves import halved
+from lirpa_verify.search.in_turn import InTurn
 from lirpa_verify.search.roots import Task, mixed_alone, root_domains
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.verdict import Result
@@ -90,6 +92,31 @@ def test_cuts_are_tried_once_the_search_takes_longer_than_they_do(monkeypatch: p
     assert len(tried) == 1
 
 
+@pytest.mark.parametrize(("gained", "taken"), [(3.5, True), (1.0, False)])
+def test_halves_that_are_much_nearer_to_a_proof_are_taken_at_once(
+    gained: float, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In levels of splits, of which one is no gain: there are two halves."""
+    graph = graph_of(*network("dense", "relu", 61))
+    problem = setting("dense", "relu", 61, 0.4)
+    root = replace(root_of(graph, problem), narrowed=True, trees=Growing(pays=False), seconds=1.0)
+    rate = -root.margin / 10
+    nearer = replace(root, domains=root.domains.updated({("margin", 0): root.domains.margin + gained * rate}))
+    found = Cubes(problem, 0, LATER, lambda points: None, lambda progress: None, lambda: None)
+
+    def children(self: Cubes, cube: Cube) -> list[Cube]:
+        self.gains += [gained * rate] * 2
+        return [nearer, nearer]
+
+    monkeypatch.setattr(Cubes, "children", children)
+    monkeypatch.setattr(Cubes, "partable", lambda self, cube, search, seconds: False)
+    answers = [Result("timeout"), Result("unsat")]
+    monkeypatch.setattr(ActivationSplit, "run", lambda self, deadline: answers.pop(0))
+    monkeypatch.setattr(ActivationSplit, "outlook", lambda self: Outlook(4.0, rate, -10.0))
+    result, replaced, _ = found.search(root)
+    assert (replaced == [nearer, nearer]) == taken and (result is None) == taken
+
+
 def test_a_long_search_waits_for_trees_of_the_neurons(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trees are larger each time, for as long as they bring a proof nearer."""
     graph = graph_of(*network("dense", "relu", 61))
@@ -107,6 +134,43 @@ def test_a_long_search_waits_for_trees_of_the_neurons(monkeypatch: pytest.Monkey
         splits.append(cube.trees.splits)
     assert margins[1] > margins[0] and sorted(margins) == margins
     assert splits == [FIRST_SPLITS * MORE_SPLITS**k for k in range(len(splits))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "activation", "below", "narrows"),
+    [
+        ("dense", "relu", 0.3, True),
+        ("dense", "relu", 0.3, False),
+        ("dense", "tanh", 0.1, False),
+        ("dense", "relu", -0.02, True),
+        ("residual", "leaky", -0.02, False),
+    ],
+)
+def test_parts_of_a_search_prove_what_it_would(
+    kind: str, activation: str, below: float, narrows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether bounds within the parts are worth a new search of each or the one that is going resumes."""
+    monkeypatch.setattr(cubes, "LEAST_BUDGET", 0.02)
+    monkeypatch.setattr(cubes, "WORTH_LEVELS", 0.0 if narrows else 1e9)
+    monkeypatch.setattr(Cubes, "grows", lambda self, cube, seconds: False)
+    monkeypatch.setattr(Cubes, "partable", lambda self, cube, search, seconds: True)
+    made: list[Cube] = []
+    parts = Cubes.parts
+
+    def noted(self: Cubes, cube: Cube, search: InTurn) -> list[Cube]:
+        found = parts(self, cube, search)
+        made.extend(found)
+        return found
+
+    monkeypatch.setattr(Cubes, "parts", noted)
+    graph = graph_of(*network(kind, activation, 61))
+    problem = setting(kind, activation, 61, below)
+    found = Cubes(
+        problem, 0, Deadline.after(20 if below > 0 else 3), lambda points: None, lambda progress: None, lambda: None
+    )
+    root = replace(root_of(graph, problem), seconds=1e-6, narrowed=True)
+    assert (found.solve(root).verdict == "unsat") == (below > 0)
+    assert all(cube.going is not None and cube.task.cuts.sign for cube in made)
 
 
 @pytest.mark.parametrize("kind", ["dense", "residual"])
@@ -127,7 +191,7 @@ def test_a_disjunct_with_fewer_rows_than_the_others_stands_alone() -> None:
     root = Cube(task, torch.arange(2), root_domains(task, LATER, 5), 0.01)
     search = Cubes(problem, 0, LATER, lambda points: None, lambda progress: None, lambda: None)
     for k, rows in enumerate((short, long)):
-        alone = single_root(root, k)
+        alone = with_roots(root, [k])
         part = search.bounded(alone, list(alone.task.nodes), alone.task.cuts, 0.0)
         assert part.task.roots.rhs.shape == (1, len(rows)) and part.margin >= alone.margin
     weights = torch.tensor([[[0.2, 0.3, 0.5]]])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -70,7 +71,9 @@ class ActivationSplit:
     reported: float = 0.0
     spent: float = 0.0  # seconds
     roots: Tensor = field(init=False)  # (roots,) margins before the first split
-    gained: float = 0.0  # sum over closed domains of their share of a tree times their gain per level
+    gained: Tensor = field(
+        init=False
+    )  # (roots,) sums over closed domains of their share of a tree times gain per level
 
     def __post_init__(self) -> None:
         self.fast = self.exact.single()
@@ -83,8 +86,27 @@ class ActivationSplit:
     def start(self, domains: Domains) -> None:
         """Takes bounded root domains; those that are open are searched."""
         domains = domains.updated({("share", 0): torch.ones_like(domains.margin)}).single()
-        self.roots = domains.margin
+        self.roots, self.gained = domains.margin, torch.zeros_like(domains.margin)
         self.stack.push(open_domains(domains))
+
+    def apart(self) -> list[ActivationSplit]:
+        """A search for each open root, the nearest to a proof first."""
+        open_ = self.open_roots()
+        left = join(self.stack.parts)
+        nearest = open_[self.roots[open_].argsort(descending=True)]
+        return [self.part(left, (left.root == k).nonzero().flatten()) for k in nearest]
+
+    def part(self, left: Domains, index: Tensor) -> ActivationSplit:
+        """The search of some of the open domains that are `left`, with its share of what was spent."""
+        part, share = copy(self), len(index) / len(left)
+        part.stack, part.gained = Stack(join), self.gained.clone()
+        part.stack.push(left[index])
+        part.bounded, part.spent = math.ceil(share * self.bounded), share * self.spent
+        return part
+
+    def open_roots(self) -> Tensor:
+        """(open roots,) in ascending order."""
+        return torch.cat([part.root for part in self.stack.parts]).unique()
 
     def run(self, deadline: Deadline) -> Result:
         """Closes all domains, finds a violation, or stops with `timeout` and can be run again."""
@@ -108,7 +130,7 @@ class ActivationSplit:
             open_ = open_domains(children)
             self.bounded += len(children)
             self.closed += len(children) - len(open_)
-            self.gained += float(self.gain_per_level(children[(children.margin > 0).nonzero().flatten()], True).sum())
+            self.count_gains(children[(children.margin > 0).nonzero().flatten()])
             self.stack.push(open_)
             beside = self.interlude()
             if beside is not None:
@@ -122,7 +144,7 @@ class ActivationSplit:
         children = split(self.exact.graph, self.exact.layout, domains, entry)
         children = children.updated({("share", 0): children.fields["share", 0] / 2})
         possible = feasible(children)
-        self.gained += float(self.gain_per_level(children[(~possible).nonzero().flatten()], closed=True).sum())
+        self.count_gains(children[(~possible).nonzero().flatten()])
         children = children[possible.nonzero().flatten()]
         if len(children) == 0:
             return children
@@ -193,6 +215,9 @@ class ActivationSplit:
             self.closed += 1
         return None
 
+    def count_gains(self, closed: Domains) -> None:
+        self.gained.index_add_(0, closed.root, self.gain_per_level(closed, closed=True))
+
     def gain_per_level(self, domains: Domains, closed: bool) -> Tensor:
         """(batch,) how much margin each level of splits has gained, times the share of the tree."""
         share, root = domains.fields["share", 0], self.roots[domains.root]
@@ -201,19 +226,23 @@ class ActivationSplit:
 
     def outlook(self) -> Outlook:
         """What the rest of the search may take, if it goes on as it did."""
-        open_share, gained = 0.0, self.gained
+        share, gained = torch.zeros_like(self.gained), self.gained.clone()
         for part in self.stack.parts:
-            open_share += float(part.fields["share", 0].sum())
-            gained += float(self.gain_per_level(part, False).sum())
-        count = int((~(self.roots > 0)).sum())
-        rate, worst = gained / count, -float(self.roots.min())
-        levels = worst / rate if rate > 0 else HOPELESS
+            share.index_add_(0, part.root, part.fields["share", 0])
+            gained.index_add_(0, part.root, self.gain_per_level(part, False))
+        open_ = self.open_roots()
         step = self.spent / max(1, self.bounded)
-        by_levels = step * 2 ** min(levels + 1, HOPELESS) * count
-        done = 1 - open_share / count
+        by_levels = step * sum(float(self.below(part, gained).sum()) for part in self.stack.parts)
+        done = 1 - float(share[open_].mean())
         by_share = self.spent / done if done > TELLING else 0.0  # hard parts come late: it is a lower limit
-        more = max(by_levels - self.spent, by_share - self.spent, self.spent)  # what took long will take as long again
-        return Outlook(more, rate, math.log2(max(step, 1e-9)))
+        more = max(by_levels, by_share - self.spent, self.spent)  # what took long will take as long again
+        return Outlook(more, float(gained[open_[self.roots[open_].argmin()]]), math.log2(max(step, 1e-9)))
+
+    def below(self, domains: Domains, rates: Tensor) -> Tensor:
+        """(batch,) how many domains each may become: where splits gained less than elsewhere, they may go on so."""
+        levels = (-domains.fields["share", 0].log2()).clamp(min=1)
+        rate = (rates[domains.root] + (domains.margin - self.roots[domains.root]) / levels) / 2
+        return 2 ** (1 - domains.margin.double() / rate.clamp(min=1e-30)).clamp(max=HOPELESS)
 
     def tell(self) -> None:
         if time.monotonic() - self.reported > REPORT_SECONDS:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -23,7 +23,6 @@ from torch import Tensor
 
 from lirpa_verify.bounds.alpha_crown import Splits
 from lirpa_verify.bounds.collapse import collapse, collapsible
-from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.bounds.optimised_nodes import STEP_PASSES, Effort, optimise_nodes
 from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
@@ -31,11 +30,14 @@ from lirpa_verify.operators.base import Interval
 from lirpa_verify.search.activation_split import HOPELESS, ActivationSplit, Outlook
 from lirpa_verify.search.box_root import over_box_root
 from lirpa_verify.search.branching import splitter
-from lirpa_verify.search.domains import Domains
+from lirpa_verify.search.domains import Domains, join
+from lirpa_verify.search.halves import Half, halved, looseness
+from lirpa_verify.search.in_turn import InTurn
 from lirpa_verify.search.influence import entry_gaps, influence
 from lirpa_verify.search.output_constraint import assume_violation, nothing_in, with_decided
 from lirpa_verify.search.roots import Roots, Task, root_domains, rooted
 from lirpa_verify.search.specification import Problem
+from lirpa_verify.search.subtrees import common_splits, hull, subtrees
 from lirpa_verify.search.trees import Growth, grown
 from lirpa_verify.verdict import Progress, Result, Witness
 
@@ -44,6 +46,10 @@ STEPS, GOAL_STEPS = 8, 20  # gradient steps on the bounds of a cube's nodes, and
 TRIAL_SHARE = 0.25  # of the time left: what comparing a search with cuts may take at most
 SWEEP = 0.25  # time of a sweep of bounds under the assumption of a violation, relative to bounding a half
 LEAST_GAINED = 0.05  # share of what a bound lacks, or of the undecided entries, that a sweep has to take off
+SAVED = 4  # times smaller searches, for which halves that are bounded are taken at once
+WORTH_LEVELS = 0.5  # of splits: what narrower bounds have to gain for a search to start anew
+LONGER = 2  # than their searches may take, parts are narrowed at most
+PARTS, HOPE = 4, 8  # of what a search has left; searches are hopeless that would take so many times the time left
 DOUBT = 1.0  # of what cuts are expected to cost, as a logarithm to base 2: their gains fall as they go on
 LEAST_BUDGET = 1.0  # seconds of search before it is judged
 FIRST_SPLITS, MORE_SPLITS = 16, 4  # of the first trees per end of a neuron, and the factor to the next ones
@@ -71,12 +77,22 @@ class Cube:
     disjuncts: Tensor  # of the problem, one per root of the task
     domains: Domains
     seconds: float  # that bounding it took, or would take one of its halves
+    searched: bool = False  # whether searches were given up
     narrowed: bool = False  # whether bounds under the assumption of a violation were tried
     trees: Growing = Growing()
+    going: Going | None = None
 
     @property
     def margin(self) -> float:
         return float(self.domains.margin.min())
+
+
+@dataclass(frozen=True)
+class Going:
+    """A search that has not ended, of a part of a cube with one root."""
+
+    cube: Cube  # the whole
+    search: ActivationSplit  # of the domains that are left in the part
 
 
 def passes_per_half() -> int:
@@ -92,14 +108,6 @@ def growable(cube: Cube) -> bool:
 def divisible(cube: Cube) -> bool:
     """Whether cuts can bring the cube nearer to a proof."""
     return bool(cube.task.layout.nodes) and math.isfinite(cube.margin)
-
-
-@dataclass(frozen=True)
-class Half:
-    """Half of a cube, roughly bounded."""
-
-    values: list[Interval]
-    cuts: Splits  # all that lead to it
 
 
 def unwatched(outlook: Outlook) -> None:
@@ -133,10 +141,12 @@ class Cubes:
             cube = stack.pop()
             self.report(Progress("cubes", len(stack) + 1, self.closed, cube.margin))
             children = None
-            if cube is not root:
-                children = self.timed(self.narrow, cube) if cube.task.cuts.sign else self.narrow(cube)
+            if cube.task.cuts.sign and cube.going is None:
+                children = self.timed(self.narrow, cube)
+            elif cube.searched:
+                children = self.narrow(cube)
             if children is None:
-                tried = cube if cube is root else replace(cube, narrowed=True)
+                tried = replace(cube, narrowed=cube.narrowed or cube.searched or bool(cube.task.cuts.sign))
                 result, children, rate = self.advance(tried, rate)
                 if result is not None and result.verdict != "unsat":
                     return result
@@ -154,7 +164,11 @@ class Cubes:
             The search's result, if it ended; the cubes that replace this one; and the gain per level.
         """
         if -cube.margin / max(rate, TINY) + self.log_step > self.cut_cost(cube) + 3 and divisible(cube):
-            return None, self.grow(cube) if self.grows(cube, math.inf) else self.timed(self.children, cube), rate
+            return (
+                None,
+                self.grow(cube, math.inf) if self.grows(cube, math.inf) else self.timed(self.children, cube),
+                rate,
+            )
         result, children, rate = self.search(cube)
         if result is not None:
             return result, [], rate
@@ -181,31 +195,67 @@ class Cubes:
         Returns:
             A result, or None with the cubes that are to replace this one where they are known; and the gain per level.
         """
-        task, domains = over_box_root(cube.task, cube.domains, self.deadline)
-        search = ActivationSplit(task, self.confirm, self.report, self.interlude)
-        search.start(domains)
+        search, whole = InTurn([cube.going.search if cube.going else self.started(cube)]), replace(cube, searched=True)
         budget = max(LEAST_BUDGET, cube.seconds if cube.narrowed else SWEEP * cube.seconds)
         children = None
         while True:
-            result = search.run(self.deadline.within(budget))
+            soon = min(cube.seconds, TRIAL_SHARE * self.deadline.remaining())
+            result = search.run(budget, soon, self.deadline)
             if result.verdict != "timeout" or self.deadline.passed():
                 return result, None, math.inf
-            outlook = search.outlook()
+            cube, outlook = with_roots(whole, search.roots), search.outlook()
             self.watch(outlook)
             self.log_step = outlook.log_step
             if self.grows(cube, outlook.seconds):
-                return None, self.grow(cube), outlook.rate
+                return None, self.grow(cube, outlook.seconds), outlook.rate
             if not cube.narrowed:
                 narrower = self.narrow(cube)
                 if narrower is not None:
                     return None, narrower, math.inf
+                whole = replace(whole, narrowed=True)
                 cube = replace(cube, narrowed=True)
+            source = cube.going.cube if cube.going else cube
+            if self.partable(source, search, outlook.seconds):
+                return None, self.parts(source, search), outlook.rate
             first = not self.gains and divisible(cube)
             if first and min(outlook.seconds, TRIAL_SHARE * self.deadline.remaining()) > 2 * cube.seconds:
                 children = self.timed(self.children, cube)
+                if SAVED * size(children, outlook.rate) < size([cube], outlook.rate):
+                    return None, children, outlook.rate
             if self.gains and outlook.log_seconds > self.cut_cost(cube) and divisible(cube):
                 return None, children, outlook.rate
             budget *= 2
+
+    def started(self, cube: Cube) -> ActivationSplit:
+        task, domains = over_box_root(cube.task, cube.domains, self.deadline)
+        search = ActivationSplit(task, self.confirm, self.report, self.interlude)
+        search.start(domains)
+        return search
+
+    def partable(self, cube: Cube, search: InTurn, seconds: float) -> bool:
+        """Whether bounds within parts of what the search has left are worth more than the search that may take so long.
+
+        Where it is hopeless its splits are no better than any.
+        """
+        same = all(one.exact.graph is cube.task.graph for one in search.searches)
+        least = PARTS * max(LEAST_BUDGET, SWEEP * cube.seconds)
+        spent = sum(one.spent for one in search.searches)  # parts of a search that has just begun are no better off
+        return same and divisible(cube) and least < spent and seconds < HOPE * self.deadline.remaining()
+
+    def parts(self, cube: Cube, search: InTurn) -> list[Cube]:
+        """What the search has left: a cube with a search of its own for each of the subtrees of each root."""
+        found = []
+        for k, one in enumerate(sorted(search.searches, key=lambda s: int(s.open_roots()))):
+            root, left = with_roots(cube, [k]), join(one.stack.parts)
+            task = root.task
+            for index in subtrees(task.layout, left, PARTS):
+                started, mine = time.monotonic(), left[index]
+                values, splits = hull(mine, task.nodes), common_splits(task.layout, mine)
+                part = self.bounded(root, values, with_decided(replace(task, cuts=splits), values), started)
+                if len(part.domains.open_index):
+                    going = Going(root, one.part(left, index))
+                    found.append(replace(part, seconds=cube.seconds, searched=True, trees=cube.trees, going=going))
+        return sorted(found, key=lambda c: c.margin)  # the nearest to a proof is taken first
 
     def grows(self, cube: Cube, seconds: float) -> bool:
         """Whether trees of the cube's neurons are tried before a search that may take so long, or a cut."""
@@ -213,11 +263,11 @@ class Cubes:
         cost = DEARER * trees.seconds if trees.splits else cube.seconds
         return growable(cube) and cost < min(seconds, self.deadline.remaining())
 
-    def grow(self, cube: Cube) -> list[Cube]:
-        """The same cube with bounds from larger trees; none where they prove it."""
+    def grow(self, cube: Cube, seconds: float) -> list[Cube]:
+        """The same cube with bounds from larger trees, which take as long as a search may; none if they prove it."""
         started, trees, task = time.monotonic(), cube.trees, cube.task
         splits, share = (trees.splits * MORE_SPLITS, GROWTH_SHARE) if trees.splits else (FIRST_SPLITS, TRIAL_SHARE)
-        growth = Growth(splits, self.deadline.within(share * self.deadline.remaining()))
+        growth = Growth(splits, self.deadline.within(min(seconds, share * self.deadline.remaining())))
         values = grown(task.graph, task.nodes, task.cuts, growth)
         cuts = with_decided(task, values) if task.cuts.sign else task.cuts
         better = self.bounded(cube, values, cuts, started)
@@ -245,16 +295,22 @@ class Cubes:
             return None
         open_ = cube.domains.open_index
         first, *others = open_[cube.domains.margin[open_].argsort(descending=True)].tolist()  # the nearest to a proof
-        before = single_root(cube, first)
+        before = with_roots(cube, [first])
         after = self.narrow_root(before)
         if after is before:
             return None
+        # The search that is going has done many levels of splits, a new one would have none.
+        if after and cube.going and after.margin - cube.margin < WORTH_LEVELS * cube.going.search.outlook().rate:
+            return None
         left = [] if after is None else [after]
-        return [*left, *(single_root(cube, k) for k in reversed(others))]
+        return [*left, *(with_roots(cube, [k]) for k in reversed(others))]
 
     def narrow_root(self, cube: Cube) -> Cube | None:
         """A cube with one root, as narrow as sweeps make it; None where nothing is left of it."""
-        effort = Effort(STEPS, self.deadline.within(TRIAL_SHARE * self.deadline.remaining()))
+        seconds = TRIAL_SHARE * self.deadline.remaining()
+        if cube.going is not None:
+            seconds = min(seconds, LONGER * cube.going.search.outlook().seconds)
+        effort = Effort(STEPS, self.deadline.within(seconds))
         while True:
             started = time.monotonic()
             values = assume_violation(cube.task, -cube.margin, effort)
@@ -264,9 +320,11 @@ class Cubes:
             if len(after.domains.open_index) == 0:
                 return None
             gained = max(1 - after.margin / cube.margin, 1 - undecided(after.task) / max(1, undecided(cube.task)))
-            if gained < LEAST_GAINED or effort.deadline.passed():
+            if gained < LEAST_GAINED:
                 return cube
             cube = replace(after, seconds=cube.seconds, narrowed=True, trees=cube.trees)
+            if effort.deadline.passed():
+                return cube
 
     def bound_cube(self, cube: Cube, half: Half) -> Cube | None:
         """Optimises the bounds of all nodes, collapses what they decide and bounds what is to be proved.
@@ -309,14 +367,19 @@ class Cubes:
         return best[1]
 
 
-def single_root(cube: Cube, k: int) -> Cube:
-    """The cube with one of its roots."""
-    if len(cube.domains) == 1:
+def with_roots(cube: Cube, wanted: Sequence[int]) -> Cube:
+    """The cube with some of its roots."""
+    if len(cube.domains) == len(wanted):
         return cube
-    one = slice(k, k + 1)
-    roots = Roots({i: rows[one] for i, rows in cube.task.roots.start.items()}, cube.task.roots.rhs[one])
+    index = torch.tensor(wanted, device=cube.disjuncts.device)
+    roots = Roots({i: rows[index] for i, rows in cube.task.roots.start.items()}, cube.task.roots.rhs[index])
     task = replace(cube.task, roots=roots)
-    return replace(cube, task=task, disjuncts=cube.disjuncts[one], domains=rooted(cube.domains[one], roots))
+    return replace(cube, task=task, disjuncts=cube.disjuncts[index], domains=rooted(cube.domains[index], roots))
+
+
+def size(cubes: Sequence[Cube], rate: float) -> float:
+    """Leaves of the searches of all cubes, where a level of splits gains so much."""
+    return sum(2 ** min(-cube.margin / max(rate, TINY), HOPELESS) for cube in cubes)
 
 
 def undecided(task: Task) -> int:
@@ -324,36 +387,3 @@ def undecided(task: Task) -> int:
     return sum(
         int((entry_gaps(task.graph, splitter(task.graph, z), task.nodes[z])[1] > 0).sum()) for z in task.layout.nodes
     )
-
-
-def halved(task: Task, entry: Tensor) -> tuple[Half, Half]:
-    """Bounds of all nodes on both sides of a split, and the splits that lead there."""
-    [(z, _, where)] = task.layout.locate(entry.reshape(1))
-    operator = task.graph.nodes[splitter(task.graph, z)].operator
-    point = operator.split_point(task.nodes[z]).flatten(1)[:, where]
-    upper = half_of(task, z, where, "upper", point, 1.0)
-    return upper, half_of(task, z, where, "lower", point, -1.0)
-
-
-def half_of(task: Task, z: int, where: Tensor, side: str, point: Tensor, sign: float) -> Half:
-    """The half where the entry's upper or lower end is the point."""
-    ends = {"lower": task.nodes[z].lower.clone(), "upper": task.nodes[z].upper.clone()}
-    ends[side].flatten(1)[:, where] = point
-    zero = torch.zeros_like(ends["lower"])
-    signs, points = (have.get(z, zero).clone() for have in (task.cuts.sign, task.cuts.point))
-    signs.flatten(1)[:, where], points.flatten(1)[:, where] = sign, point
-    known = {i: task.nodes[i] for i in range(1, len(task.nodes))}
-    known[z] = Interval(ends["lower"], ends["upper"])
-    box = known.pop(0, task.nodes[0])
-    cuts = Splits({**task.cuts.sign, z: signs}, {**task.cuts.point, z: points})
-    return Half(bound_nodes(task.graph, box, known=known), cuts)
-
-
-def looseness(task: Task, values: list[Interval]) -> float:
-    """The relaxations' gaps that are left, layer by layer relative to those of the cube."""
-    total = 0.0
-    for z in task.layout.nodes:
-        user = splitter(task.graph, z)
-        before, after = (entry_gaps(task.graph, user, v) for v in (task.nodes[z], values[z]))
-        total += float(after[1].sum() / before[1].sum().clamp(min=1e-12))
-    return total
