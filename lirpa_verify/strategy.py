@@ -133,7 +133,7 @@ def prove(
     if decided is not None:
         return decided
     if method == "activation-split":
-        return split_activations(graph, problem, deadline, judge, report, interlude)
+        return split_activations(graph, problem, deadline, judge, report, interlude, guide=interlude.attack.guide)
     inputs = graph.n_inputs
     smaller, posed = with_box_constants(graph, problem)
     boxes = InputSplit.of(smaller, posed, deadline, lambda x: judge(x[:, :inputs]), report, None, interlude)
@@ -152,15 +152,16 @@ def split_what_pays(
     boxes: InputSplit,
 ) -> Result:
     """Inputs, activations, or both, by what a trial of them brings."""
+    guide = interlude.attack.guide
     inputs = int((problem.box.upper > problem.box.lower).sum(1).max())
     if inputs > TRIAL_INPUTS:
-        result = split_activations(graph, problem, deadline, judge, report, interlude)
+        result = split_activations(graph, problem, deadline, judge, report, interlude, guide=guide)
     else:
         decided = input_split_trial(boxes, inputs, deadline)
         if decided is not None:
             return decided
         beside = InputSplitBeside(boxes, interlude, deadline)
-        result = split_activations(graph, problem, deadline, judge, report, beside, beside.watch)
+        result = split_activations(graph, problem, deadline, judge, report, beside, beside.watch, guide)
     return boxes.run(deadline) if result.verdict == "unknown" else result
 
 

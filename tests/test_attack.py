@@ -9,10 +9,11 @@ from random_networks import dense_graph, generator, graph_of, make_property
 
 from lirpa_verify.attack import gradient
 from lirpa_verify.attack.diversified import diversified
-from lirpa_verify.attack.gradient import Attack
+from lirpa_verify.attack.gradient import Attack, Starts
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
+from lirpa_verify.search.split_activations import split_activations
 from lirpa_verify.verdict import Witness
 from vnnlib import Property
 
@@ -74,6 +75,49 @@ def test_violations_that_descent_from_random_points_runs_away_from() -> None:
     assert float(points.mean(1).std()) < 0.1 < 0.5 < float(apart.mean(1).std())
     assert bool((apart >= ends.lower).all()) and bool((apart <= ends.upper).all())
     assert attack.begin(Deadline.after(60)) is not None and attack.runs == 2
+
+
+def hidden_corner(n: int) -> tuple[Graph, Property]:
+    """A violation at one corner of a box; where it cannot be seen from, the network is flat."""
+    signs = torch.ones(n, dtype=torch.float64)
+    signs[::2] = -1
+    graph = graph_of(lambda x: 1 - 2 * torch.relu(x @ signs - (n - 1)).unsqueeze(1), (1, n))
+    return graph, make_property(n, 1, [([2.0] * n, [3.0] * n), ([-1.0] * n, [1.0] * n)], [(1, [({n: 1.0}, 0.0)])])
+
+
+def test_starts_that_a_proof_gives_lead_to_what_descent_does_not_see() -> None:
+    graph, prop = hidden_corner(30)
+    attack = attack_on(graph, prop)
+    assert search(attack) is None
+    small, problem = restricted(graph, prop)
+    given: list[tuple[torch.Tensor, int, torch.Tensor]] = []
+
+    def watched(points: torch.Tensor, box: int, disjunct: torch.Tensor) -> None:
+        given.append((points, box, disjunct))
+        attack.guide(points, box, disjunct)
+
+    result = split_activations(
+        small, problem, Deadline.after(60), lambda x: None, lambda p: None, lambda: None, guide=watched
+    )
+    assert result.verdict != "unsat" and given
+    for points, box, disjunct in given:
+        assert box == 1 and disjunct.tolist() == [0] * len(points)
+        assert bool((points.abs() == 1).all())
+    witness = search(attack, 2)
+    assert witness is not None and prop.evaluate(witness.x, witness.y)
+    assert attack.given is None
+
+
+def test_given_starts_are_half_of_all_at_most() -> None:
+    def starts(count: int, value: int) -> Starts:
+        number = torch.full((count,), value)
+        return Starts(number.float().unsqueeze(1), number, number)
+
+    for count, expected in ((1, [1, 0, 0, 0, 0]), (7, [1, 1, 1, 0, 0])):
+        mixed = starts(5, 0).replaced(starts(count, 1))
+        for column in (mixed.points.flatten(), mixed.box, mixed.disjunct):
+            assert column.tolist() == expected
+    assert starts(1, 0).replaced(starts(1, 1)).box.tolist() == [1]
 
 
 def test_candidates_that_are_not_confirmed_count_for_nothing() -> None:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from random_networks import generator, graph_of, make_property, network, normal, problem_of, samples
 
-from lirpa_verify.bounds.alpha_crown import Splits
+from lirpa_verify.bounds.alpha_crown import Splits, bound
 from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.search import milp
-from lirpa_verify.search.activation_split import ActivationSplit
-from lirpa_verify.search.domains import Domains
+from lirpa_verify.search.activation_split import ActivationSplit, least_points
+from lirpa_verify.search.domains import Domains, join
 from lirpa_verify.search.look_ahead import choose
 from lirpa_verify.search.roots import Task, make_roots, root_domains
 from lirpa_verify.search.specification import Problem
@@ -223,3 +223,17 @@ def test_cuts_in_single_precision_leave_out_nothing() -> None:
         rounded = domains.single().double().splits().point[z]
         assert bool((side * (point - rounded) <= 0).all()) and not torch.equal(rounded, point.expand_as(rounded))
         assert torch.equal(domains.single().double().single().double().splits().point[z], rounded)
+
+
+@pytest.mark.parametrize(("kind", "activation"), KINDS)
+def test_bounds_are_least_where_attacks_start(kind: str, activation: str) -> None:
+    graph, problem, _ = setting(kind, activation, 3)
+    search = search_of(Task.of(graph, problem, 0, torch.arange(3), bound_nodes(graph, problem.box)))
+    search.start(root_domains(search.exact, LATER, 5))
+    domains = join(search.stack.parts)
+    points = least_points(search.fast, domains)
+    margin, linear = bound(search.fast.graph, search.fast.target(domains), domains.parameters())
+    value = (linear.weight[:, 0] * points).sum(1) + linear.offset[:, 0]
+    assert torch.allclose(value, margin[:, 0], rtol=1e-3, atol=1e-3)
+    lower, upper = search.fast.nodes[0]
+    assert bool(((points == lower) | (points == upper)).all())

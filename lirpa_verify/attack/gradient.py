@@ -3,15 +3,16 @@
 Every start aims at one disjunct and is the best of a few random points and corners of its box: violations
 that fill some thousandth of a box are found by looking, where descent would run past them. The step
 is the sign of the gradient scaled by the box's width, of different first sizes, and shrinks over a run (Madry
-et al., arXiv:1706.06083). Every second run moves its starts apart first, and its steps stay long for longer. An
-`Attack` can be continued at any time, so that it can share the clock with a proof.
+et al., arXiv:1706.06083). Every second run moves its starts apart first, and its steps stay long for longer. The
+others begin where a proof that runs beside them found its bounds least. An `Attack` can be continued at any time,
+so that it can share the clock with a proof.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -35,6 +36,24 @@ PASSES_PER_STEP = 3  # evaluations that a step with its gradient takes as long a
 SECONDS_PER_RUN = 0.5  # the batch of starts is chosen so that one run takes about this long
 
 
+@dataclass(frozen=True)
+class Starts:
+    """Points, and the box and the disjunct that each aims at."""
+
+    points: Tensor  # (starts, inputs)
+    box: Tensor  # (starts,)
+    disjunct: Tensor  # (starts,)
+
+    def replaced(self, first: Starts) -> Starts:
+        """With the first ones replaced, at most half of them."""
+        k = min(len(first.points), (len(self.points) + 1) // 2)
+        return Starts(
+            torch.cat([first.points[:k], self.points[k:]]),
+            torch.cat([first.box[:k], self.box[k:]]),
+            torch.cat([first.disjunct[:k], self.disjunct[k:]]),
+        )
+
+
 @dataclass
 class Attack:
     """A search for a witness that can be continued; `spent` is the time it has used."""
@@ -47,6 +66,7 @@ class Attack:
     runs: int = 0
     spent: float = 0.0
     targets: Tensor = field(init=False)  # (targets, 2): box and disjunct
+    given: Starts | None = None  # for the next run whose starts are not moved apart
 
     def __post_init__(self) -> None:
         self.targets = (self.problem.specification.rows[:, :, 0] >= 0).nonzero().cpu()
@@ -65,11 +85,13 @@ class Attack:
         box, disjunct = self.choose_targets()
         points, witness = self.start_points(box, disjunct, deadline)
         if witness is None:
-            apart = self.runs % 2 == 1
+            apart, starts = self.runs % 2 == 1, Starts(points, box, disjunct)
             if apart:
                 ends = Interval(self.problem.box.lower[box], self.problem.box.upper[box])
-                points = diversified(self.graph, points, ends, self.generator, deadline)
-            witness = self.descend(points, box, disjunct, deadline, apart)
+                starts = replace(starts, points=diversified(self.graph, points, ends, self.generator, deadline))
+            elif self.given is not None:
+                starts, self.given = starts.replaced(self.given), None
+            witness = self.descend(starts, deadline, apart)
         seconds = time.monotonic() - started
         self.spent += seconds
         self.runs += 1
@@ -135,10 +157,16 @@ class Attack:
     def confirmed(self, points: Tensor, violating: Tensor) -> Witness | None:
         return self.confirm(points[violating].detach()) if bool(violating.any()) else None
 
-    def descend(
-        self, points: Tensor, box: Tensor, disjunct: Tensor, deadline: Deadline, linear: bool
-    ) -> Witness | None:
+    def guide(self, points: Tensor, box: int, disjunct: Tensor) -> None:
+        """Takes points (points, inputs) of a box where it may be that disjuncts (points,) hold nearby."""
+        lower, upper = self.problem.box.lower[box], self.problem.box.upper[box]
+        disjunct = disjunct.to(lower.device)
+        inside = torch.minimum(torch.maximum(points.to(lower), lower), upper)  # a proof's box may be rounded outwards
+        self.given = Starts(inside, torch.full_like(disjunct, box), disjunct)
+
+    def descend(self, starts: Starts, deadline: Deadline, linear: bool) -> Witness | None:
         """Sign steps whose size falls in equal steps (`linear`), or by equal factors."""
+        points, box, disjunct = starts.points, starts.box, starts.disjunct
         lower, upper = self.problem.box.lower[box], self.problem.box.upper[box]
         width = upper - lower
         first = points.new_tensor(FIRST_STEPS).repeat(len(points))[: len(points)].unsqueeze(1)

@@ -37,8 +37,10 @@ HOPELESS = 60.0  # levels that no tree reaches
 TELLING = 0.02  # share of a tree that is closed, from which on it tells how long the rest takes
 BATCH_BYTES = 2**29
 REPORT_SECONDS = 0.2
+GUIDES, GUIDE_SECONDS = 32, 1.0  # starts of attacks from so many domains, no more often
 
 Confirm = Callable[[Tensor], Witness | None]
+Guide = Callable[[Tensor, Tensor], None]  # points (points, inputs), and of which root's violation each may be
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class ActivationSplit:
     confirm: Confirm
     report: Callable[[Progress], None]
     interlude: Callable[[], Result | None]  # called once a round: what runs beside the proof and may decide first
+    guide: Guide | None = None  # takes points where an attack may start
     fast: Task = field(init=False)
     parts: tuple[Part, ...] = field(init=False)  # of the inputs of `fast`
     glance: Task = field(init=False)  # `fast` with a part of the inputs: enough to compare splits with each other
@@ -69,6 +72,7 @@ class ActivationSplit:
     bounded: int = 0
     closed: int = 0
     reported: float = 0.0
+    guided: float = 0.0  # when points were given last
     spent: float = 0.0  # seconds
     roots: Tensor = field(init=False)  # (roots,) margins before the first split
     gained: Tensor = field(
@@ -132,6 +136,7 @@ class ActivationSplit:
             self.closed += len(children) - len(open_)
             self.count_gains(children[(children.margin > 0).nonzero().flatten()])
             self.stack.push(open_)
+            self.give_starts(open_)
             beside = self.interlude()
             if beside is not None:
                 return beside
@@ -244,6 +249,14 @@ class ActivationSplit:
         rate = (rates[domains.root] + (domains.margin - self.roots[domains.root]) / levels) / 2
         return 2 ** (1 - domains.margin.double() / rate.clamp(min=1e-30)).clamp(max=HOPELESS)
 
+    def give_starts(self, domains: Domains) -> None:
+        """The points at which the bounds of the domains furthest from a proof are least."""
+        if self.guide is None or len(domains) == 0 or time.monotonic() - self.guided < GUIDE_SECONDS:
+            return
+        worst = domains[domains.margin.argsort()[:GUIDES]]
+        self.guide(least_points(self.fast, worst), worst.root)
+        self.guided = time.monotonic()
+
     def tell(self) -> None:
         if time.monotonic() - self.reported > REPORT_SECONDS:
             self.reported = time.monotonic()
@@ -251,6 +264,14 @@ class ActivationSplit:
 
     def statistics(self) -> dict[str, float | int | str]:
         return {"domains": self.bounded, "open": self.stack.count}
+
+
+@torch.no_grad()
+def least_points(task: Task, domains: Domains) -> Tensor:
+    """(batch, inputs) where in the box the linear bound of each domain is least: near a violation, if there is one."""
+    target = task.target(domains)
+    _, linear = bound(task.graph, target, domains.parameters())
+    return torch.where(linear.weight[:, 0] > 0, target.box.lower.flatten(1), target.box.upper.flatten(1))
 
 
 def open_domains(domains: Domains) -> Domains:

@@ -110,6 +110,9 @@ def divisible(cube: Cube) -> bool:
     return bool(cube.task.layout.nodes) and math.isfinite(cube.margin)
 
 
+Guide = Callable[[Tensor, int, Tensor], None]  # points (points, inputs), their box, and (points,) their disjuncts
+
+
 def unwatched(outlook: Outlook) -> None:
     """For searches beside which nothing depends on their outlook."""
 
@@ -125,6 +128,7 @@ class Cubes:
     report: Callable[[Progress], None]
     interlude: Callable[[], Result | None]
     watch: Callable[[Outlook], None] = unwatched  # told what a search promises
+    guide: Guide | None = None  # takes points where an attack may start
     gains: list[float] = field(default_factory=list)  # of margin, per cut
     closed: int = 0
     worked: float = 0.0  # seconds that halves have taken: choosing cuts, bounding, narrowing
@@ -228,9 +232,14 @@ class Cubes:
 
     def started(self, cube: Cube) -> ActivationSplit:
         task, domains = over_box_root(cube.task, cube.domains, self.deadline)
-        search = ActivationSplit(task, self.confirm, self.report, self.interlude)
+        search = ActivationSplit(task, self.confirm, self.report, self.interlude, self.guided(cube.disjuncts))
         search.start(domains)
         return search
+
+    def guided(self, disjuncts: Tensor) -> Callable[[Tensor, Tensor], None] | None:
+        """Passes on starts of attacks with the box and the disjunct that they are for."""
+        guide = self.guide
+        return None if guide is None else lambda points, roots: guide(points, self.box, disjuncts[roots])
 
     def partable(self, cube: Cube, search: InTurn, seconds: float) -> bool:
         """Whether bounds within parts of what the search has left are worth more than the search that may take so long.

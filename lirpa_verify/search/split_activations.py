@@ -22,7 +22,7 @@ from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import milp
 from lirpa_verify.search.activation_split import Outlook
 from lirpa_verify.search.bound_boxes import bound_rows, interval_rows, still_open
-from lirpa_verify.search.cubes import Cube, Cubes, passes_per_half, unwatched
+from lirpa_verify.search.cubes import Cube, Cubes, Guide, passes_per_half, unwatched
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.enclosed_root import enclosed
 from lirpa_verify.search.input_split import initial_boxes
@@ -49,8 +49,20 @@ def split_activations(
     report: Callable[[Progress], None],
     interlude: Interlude,
     watch: Callable[[Outlook], None] = unwatched,
+    guide: Guide | None = None,
 ) -> Result:
-    """Closes the disjuncts of one input box after the other."""
+    """Closes the disjuncts of one input box after the other.
+
+    Args:
+        graph: the network over its varying inputs.
+        problem: boxes and rows, in the graph's precision.
+        deadline: when to stop.
+        confirm: replays candidate points; only what it returns is a witness.
+        report: takes news for the user.
+        interlude: called once a round; what runs beside the proof and may decide all of it first.
+        watch: told what a search promises.
+        guide: takes points where an attack may start.
+    """
     for b in range(len(problem.box.lower)):
         decided = interlude()  # what runs beside the proof decides all boxes
         if decided is not None:
@@ -85,7 +97,7 @@ def split_activations(
         open_ = domains.open_index
         if len(open_) == 0:
             continue
-        cubes = Cubes(problem, b, deadline, confirm, report, interlude, watch)
+        cubes = Cubes(problem, b, deadline, confirm, report, interlude, watch, guide)
         root = Cube(task, disjuncts, domains, max(time.monotonic() - started, passes_per_half() * seconds))
         if milp.encodable(graph) and milp.binaries(graph, values) <= MILP_BINARIES:
             roots = make_roots(graph, problem, b, disjuncts)
