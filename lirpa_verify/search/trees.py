@@ -38,7 +38,7 @@ BATCH = 128  # leaves that are split at once, at most
 BATCH_BYTES = 2**28  # of both halves, with gradients
 LEAVES_BYTES, FIELDS = 2**30, 6  # of all leaves together, which have so many tensors per bounded node
 SAMPLE = 16  # neurons of a node that come first, and tell whether the others are worth it
-LEAST_GAINED = 0.05  # share of their widths that has to go for that
+LEAST_GAINED = 0.1  # share of their widths that has to go for that
 SHARE, LEAST_SECONDS = 1.0, 1.0  # what a node may take, as a multiple of what those below took, once that is so long:
 # where almost nothing can be decided, splits are better spent below
 
