@@ -27,7 +27,7 @@ from lirpa_verify.network import Network
 from lirpa_verify.ranges import output_ranges
 from lirpa_verify.search.box_constants import with_box_constants
 from lirpa_verify.search.count import count_combinations
-from lirpa_verify.search.input_split import InputSplit
+from lirpa_verify.search.input_split import InputSplit, most_varying
 from lirpa_verify.search.input_split_beside import InputSplitBeside, input_split_trial
 from lirpa_verify.search.propagation import decided_by_propagation
 from lirpa_verify.search.single_pass import single_pass
@@ -153,11 +153,10 @@ def split_what_pays(
 ) -> Result:
     """Inputs, activations, or both, by what a trial of them brings."""
     guide = interlude.attack.guide
-    inputs = int((problem.box.upper > problem.box.lower).sum(1).max())
-    if inputs > TRIAL_INPUTS:
+    if most_varying(problem) > TRIAL_INPUTS:
         result = split_activations(graph, problem, deadline, judge, report, interlude, guide=guide)
     else:
-        decided = input_split_trial(boxes, inputs, deadline)
+        decided = input_split_trial(boxes, deadline)
         if decided is not None:
             return decided
         beside = InputSplitBeside(boxes, interlude, deadline)

@@ -87,9 +87,9 @@ def test_the_outlook_is_the_pace_of_the_last_half() -> None:
 def test_a_trial_ends_where_halving_has_no_hope() -> None:
     easy, hard = begun(*scene(1, 2, 0.5)), begun(*scene(1, 40, 0.1))
     hard.confirm = lambda x: None  # whatever it finds
-    result = input_split_trial(easy, 2, Deadline.after(60))
+    result = input_split_trial(easy, Deadline.after(60))
     assert result is not None and result.verdict == "unsat"
-    assert input_split_trial(hard, 40, Deadline.after(60)) is None
+    assert input_split_trial(hard, Deadline.after(60)) is None
     assert hard.spent < 10 and hard.stack.count > 0
 
 

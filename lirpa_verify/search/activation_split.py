@@ -75,9 +75,7 @@ class ActivationSplit:
     guided: float = 0.0  # when points were given last
     spent: float = 0.0  # seconds
     roots: Tensor = field(init=False)  # (roots,) margins before the first split
-    gained: Tensor = field(
-        init=False
-    )  # (roots,) sums over closed domains of their share of a tree times gain per level
+    gained: Tensor = field(init=False)  # (roots,) sums over closed domains: share of a tree times gain per level
 
     def __post_init__(self) -> None:
         self.fast = self.exact.single()

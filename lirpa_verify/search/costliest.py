@@ -12,16 +12,25 @@ from lirpa_verify.search.roots import Task
 
 
 @torch.no_grad()
+def scored(task: Task, domains: Domains) -> tuple[Tensor, Tensor] | None:
+    """Margins (batch, 1) of domains and what every entry's relaxation costs them (batch, entries); None without any."""
+    graph, layout = task.graph, task.layout
+    target, parameters = task.target(domains), domains.parameters()
+    users = tuple(u for z in layout.nodes for u in graph.users[z] if graph.nodes[u].operator.splittable)
+    if not users:
+        return None
+    margin, linear = bound(graph, target, parameters, users)
+    slopes = slopes_at(graph, target.intervals, parameters.positions)
+    return margin, scores(graph, layout, target.intervals, slopes, linear.watched)
+
+
 def costliest(task: Task, domain: Domains, most: int) -> dict[int, Tensor]:
     """Of every node that is split, at most so many entries (k,) that cost the bound of a single domain anything."""
-    graph, layout = task.graph, task.layout
-    target, parameters = task.target(domain), domain.parameters()
-    users = tuple(u for z in layout.nodes for u in graph.users[z] if graph.nodes[u].operator.splittable)
-    _, linear = bound(graph, target, parameters, users)
-    slopes = slopes_at(graph, target.intervals, parameters.positions)
-    score = scores(graph, layout, target.intervals, slopes, linear.watched)[0]
-    found = {}
-    for z, part in zip(layout.nodes, score.split(layout.size), strict=True):
+    found: dict[int, Tensor] = {}
+    known = scored(task, domain)
+    if known is None:
+        return found
+    for z, part in zip(task.layout.nodes, known[1][0].split(task.layout.size), strict=True):
         best = part.topk(min(most, len(part)))
         found[z] = best.indices[best.values > 0]
     return found

@@ -167,12 +167,9 @@ class Cubes:
         Returns:
             The search's result, if it ended; the cubes that replace this one; and the gain per level.
         """
-        if -cube.margin / max(rate, TINY) + self.log_step > self.cut_cost(cube) + 3 and divisible(cube):
-            return (
-                None,
-                self.grow(cube, math.inf) if self.grows(cube, math.inf) else self.timed(self.children, cube),
-                rate,
-            )
+        if levels(cube, rate) + self.log_step > self.cut_cost(cube) + 3 and divisible(cube):
+            grows = self.grows(cube, math.inf)
+            return None, self.grow(cube, math.inf) if grows else self.timed(self.children, cube), rate
         result, children, rate = self.search(cube)
         if result is not None:
             return result, [], rate
@@ -386,9 +383,14 @@ def with_roots(cube: Cube, wanted: Sequence[int]) -> Cube:
     return replace(cube, task=task, disjuncts=cube.disjuncts[index], domains=rooted(cube.domains[index], roots))
 
 
+def levels(cube: Cube, rate: float) -> float:
+    """Of splits that a cube needs, where each gains so much."""
+    return -cube.margin / max(rate, TINY)
+
+
 def size(cubes: Sequence[Cube], rate: float) -> float:
     """Leaves of the searches of all cubes, where a level of splits gains so much."""
-    return sum(2 ** min(-cube.margin / max(rate, TINY), HOPELESS) for cube in cubes)
+    return sum(2 ** min(levels(cube, rate), HOPELESS) for cube in cubes)
 
 
 def undecided(task: Task) -> int:

@@ -62,6 +62,11 @@ def initial_boxes(problem: Problem) -> Boxes:
     return Boxes(lower, upper, number, alive, margin, torch.zeros_like(lower), age, torch.ones_like(margin))
 
 
+def most_varying(problem: Problem) -> int:
+    """Inputs that vary in one box, at most."""
+    return int((problem.box.upper > problem.box.lower).sum(1).amax())
+
+
 @dataclass(frozen=True)
 class Milestone:
     """How far the search was at some time."""
@@ -81,7 +86,6 @@ class InputSplit:
     interlude: Callable[[], Result | None]
     parallel: bool
     stack: Stack[Boxes]
-    trees: int
     earlier: Milestone = Milestone()
     later: Milestone = Milestone()
     tally: Tally = field(default_factory=Tally)
@@ -109,13 +113,18 @@ class InputSplit:
             method: how intermediate nodes are bounded; None to choose by measurement.
             interlude: called once a round; an attack that runs beside the proof.
         """
-        size = BatchSize.of(graph, int((problem.box.upper > problem.box.lower).sum(1).amax()))
+        size = BatchSize.of(graph, most_varying(problem))
         # One box of a wide graph is work enough for torch's own threads.
         parallel = size.limit >= FEWEST_PARALLEL and problem.box.lower.device.type == "cpu"
         stack: Stack[Boxes] = Stack(join)
         stack.push(initial_boxes(problem))
         effort = Effort.of(graph, problem, deadline, method)
-        return InputSplit(effort, size, confirm, report, interlude, parallel, stack, len(problem.box.lower))
+        return InputSplit(effort, size, confirm, report, interlude, parallel, stack)
+
+    @property
+    def trees(self) -> int:
+        """One for each box of the problem."""
+        return len(self.effort.problem.box.lower)
 
     @torch.no_grad()
     def run(self, deadline: Deadline) -> Result:

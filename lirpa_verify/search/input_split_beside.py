@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.search.activation_split import Outlook
-from lirpa_verify.search.input_split import InputSplit
+from lirpa_verify.search.input_split import InputSplit, most_varying
 from lirpa_verify.verdict import Result
 
 FIRST_BUDGET = 0.25  # seconds after which the trial of an input split is judged first
@@ -24,17 +24,16 @@ LEAST_SHARE = 0.1  # of the time goes to either search, whatever it promises
 LEAST_SLICE = 0.1  # seconds
 
 
-def input_split_trial(search: InputSplit, inputs: int, deadline: Deadline) -> Result | None:
+def input_split_trial(search: InputSplit, deadline: Deadline) -> Result | None:
     """The result of an input split, or None once it does not promise to end.
 
     Args:
         search: has not begun.
-        inputs: that vary in one box.
         deadline: when to stop.
     """
     if search.trees > MANY_BOXES:
         return search.run(deadline)
-    few = inputs <= FEW_INPUTS
+    few = most_varying(search.effort.problem) <= FEW_INPUTS
     budget = FIRST_BUDGET
     while True:
         result = search.run(deadline.within(budget))
@@ -62,18 +61,19 @@ class InputSplitBeside:
     attack: Callable[[], Result | None]
     deadline: Deadline
     other: float | None = None  # seconds that the activation split needs, once that is known
-    spent: float = 0.0  # seconds here
     started: float = field(default_factory=time.monotonic)
+    before: float = field(init=False)  # seconds that the input split had before
     ended: Result | None = None
+
+    def __post_init__(self) -> None:
+        self.before = self.search.spent
 
     def __call__(self) -> Result | None:
         if self.ended is None:
             due = self.due()
             if due < LEAST_SLICE:
                 return self.attack()
-            started = time.monotonic()
             result = self.search.run(self.deadline.within(due))
-            self.spent += time.monotonic() - started
             if result.verdict != "timeout":
                 self.ended = result
         if self.ended is None or self.ended.verdict == "unknown":
@@ -86,8 +86,7 @@ class InputSplitBeside:
 
     def due(self) -> float:
         """Seconds that the input split may have now."""
-        share = self.share()
-        return share * (time.monotonic() - self.started) - self.spent
+        return self.share() * (time.monotonic() - self.started) - (self.search.spent - self.before)
 
     def share(self) -> float:
         """Of the time, for the input split."""

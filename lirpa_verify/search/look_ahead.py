@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lirpa_verify.bounds.alpha_crown import bound, slopes_at
-from lirpa_verify.search.branching import scores
+from lirpa_verify.bounds.alpha_crown import bound
+from lirpa_verify.search.costliest import scored
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.roots import Task
 from lirpa_verify.search.split_domains import split
@@ -20,14 +20,11 @@ CANDIDATES = 8  # entries per domain that are tried
 @torch.no_grad()
 def choose(task: Task, domains: Domains) -> Tensor:
     """Per domain an entry of the layout to split, or -1 where no relaxation has a gap."""
-    target, parameters = task.target(domains), domains.parameters()
     graph, layout = task.graph, task.layout
-    users = tuple(u for z in layout.nodes for u in graph.users[z] if graph.nodes[u].operator.splittable)
-    if not users:
+    found = scored(task, domains)
+    if found is None:
         return torch.full_like(domains.root, -1)
-    before, linear = bound(graph, target, parameters, users)
-    slopes = slopes_at(graph, target.intervals, parameters.positions)
-    score = scores(graph, layout, target.intervals, slopes, linear.watched)
+    before, score = found
     best = score.topk(min(CANDIDATES, score.shape[1]), dim=1)
     gains = []
     for k in range(best.indices.shape[1]):
