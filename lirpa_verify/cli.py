@@ -6,6 +6,7 @@ answer.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -14,7 +15,6 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -22,23 +22,17 @@ import click
 from lirpa_verify import __version__
 from lirpa_verify.clock import process_started
 from lirpa_verify.files import missing_file, named_models
+from lirpa_verify.interrupts import Interrupted, finish_by, hold, interrupt_at
 from lirpa_verify.memory import budget_bytes
 from lirpa_verify.messages import Answer, BadInput, Failure, Job, Outcome
 from lirpa_verify.methods import DEVICES, METHODS
 from lirpa_verify.results import exit_status, json_text, results_text, write_atomically
+from lirpa_verify.streams import abandon, open_standard_streams, tell
 from lirpa_verify.supervisor import Limits, Work, supervise, time_limits
 from lirpa_verify.terminal import Terminal, log_level
 
 DEFAULT_TIMEOUT = 3600.0
 CONTEXT = {"help_option_names": ["-h", "--help"]}
-
-
-class Interrupted(Exception):
-    """A signal asked this process to end."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(f"interrupted by {signal.Signals(number).name}")
 
 
 def _seconds(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
@@ -129,31 +123,38 @@ def run(
         log_level=log_level(verbosity),
         debug=debug,
     )
-    terminal = Terminal(start, verbosity)
-    interrupted: Interrupted | None = None
+    terminal, end = Terminal(start, verbosity), start + timeout
+    outcome, status = _supervised(job, work, kill_at, end, terminal)
+    unread = ""
     try:
-        _on_signals(_interrupt)
-        outcome = missing_file(*models.values(), property) or supervise(
+        finish_by(end)
+        _publish(outcome, target, as_json, timed_out, terminal, time.monotonic() - start)
+    except Interrupted as interrupted:
+        abandon(sys.stdout)
+        unread, status = f"lirpa-verify: error: {interrupted}, but nobody has read the answer", interrupted.status
+    with contextlib.suppress(Interrupted):
+        finish_by(end)
+        if unread:
+            tell(unread)
+        else:
+            _explain(outcome, verbosity, debug, time.monotonic() - start)
+        hold()
+    return status
+
+
+def _supervised(job: Job, work: Work, kill_at: float, end: float, terminal: Terminal) -> tuple[Outcome, int]:
+    """What comes of the job, and the exit status that says so."""
+    try:
+        interrupt_at((kill_at + end) / 2)  # should what is shown meanwhile block
+        outcome = missing_file(*job.models.values(), job.property) or supervise(
             job, work, Limits(kill_at, budget_bytes()), terminal
         )
-    except Interrupted as signalled:
-        interrupted = signalled
-        outcome = Answer("unknown", reason=str(signalled))
-    _on_signals(signal.SIG_IGN)  # the answer is known: nothing may come between it and its reader
-    terminal.close()
-    _publish(outcome, target, as_json, timed_out, time.monotonic() - start)
-    _explain(outcome, verbosity, debug, time.monotonic() - start)
-    return exit_status(outcome) if interrupted is None else 128 + interrupted.number
-
-
-def _on_signals(handler: Any) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handler)
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    _on_signals(signal.SIG_IGN)  # once is enough; a second signal must not disturb the clean-up
-    raise Interrupted(number)
+        hold()
+    except Interrupted as interrupted:
+        if interrupted.late:
+            return Answer("timeout", reason=str(interrupted)), 0
+        return Answer("unknown", reason=str(interrupted)), interrupted.status
+    return outcome, exit_status(outcome)
 
 
 def _results_path(name: str | None) -> Path | None:
@@ -173,7 +174,9 @@ def _results_path(name: str | None) -> Path | None:
     return path
 
 
-def _publish(outcome: Outcome, target: Path | None, as_json: bool, timed_out: str, seconds: float) -> None:
+def _publish(
+    outcome: Outcome, target: Path | None, as_json: bool, timed_out: str, terminal: Terminal, seconds: float
+) -> None:
     """Write the answer: first to the file that a harness waits for, then to standard output."""
     failed: OSError | None = None
     if target is not None:
@@ -181,38 +184,67 @@ def _publish(outcome: Outcome, target: Path | None, as_json: bool, timed_out: st
             write_atomically(target, results_text(outcome, timed_out))
         except OSError as error:
             failed = error  # standard output still gets the answer
+    terminal.close()
     plain = "" if isinstance(outcome, BadInput | Failure) else results_text(outcome, timed_out)
-    sys.stdout.write(json_text(outcome, seconds) if as_json else plain)
-    sys.stdout.flush()
+    _print(json_text(outcome, seconds) if as_json else plain)
     if failed is not None:
         raise click.BadParameter(f"cannot write {target}: {failed.strerror}", param_hint="--results-file")
+
+
+def _print(text: str) -> None:
+    """To standard output, all of it."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        abandon(sys.stdout)  # whoever read it has seen enough
+    except OSError as error:
+        abandon(sys.stdout)
+        raise click.ClickException(f"cannot write standard output: {error.strerror}") from error
 
 
 def _explain(outcome: Outcome, verbosity: int, debug: bool, seconds: float) -> None:
     """Say on standard error what the answer leaves open."""
     if isinstance(outcome, BadInput | Failure):
         if debug and outcome.trace:
-            print(outcome.trace, file=sys.stderr)
+            tell(outcome.trace)
         hint = "" if debug or isinstance(outcome, BadInput) else " (a bug in lirpa-verify; --debug shows where)"
-        print(f"lirpa-verify: error: {outcome.message}{hint}", file=sys.stderr)
+        tell(f"lirpa-verify: error: {outcome.message}{hint}")
         return
     undecided = isinstance(outcome, Answer) and outcome.verdict in ("unknown", "timeout")
     if verbosity >= 1 or (verbosity == 0 and undecided):
         what = f"{outcome.verdict}: {outcome.reason}" if isinstance(outcome, Answer) else "done"
-        print(f"[{seconds:7.2f} s] {what}", file=sys.stderr)
+        tell(f"[{seconds:7.2f} s] {what}")
 
 
 def main(arguments: Sequence[str] | None = None, work: Work | None = None) -> NoReturn:
-    """Entry point of the console script; `work` is what the worker process runs (tests replace it).
-
-    `lirpa-verify operators` and the commands of the VNN-LIB 2.0 standard are not about a model and a property.
-    """
+    """Entry point of the console script; `work` is what the worker process runs (tests replace it)."""
+    open_standard_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status, message = _invoke(words, work), ""
+    except click.ClickException as error:
+        status, message = error.exit_code, f"error: {error.format_message()}"
+    except click.Abort:
+        status, message = 128 + signal.SIGINT, ""
+    except BrokenPipeError:
+        status, message = 0, ""  # whoever read our output has seen enough
+    except OSError as error:
+        status, message = 1, f"error: {error}"
+    except Exception as error:
+        if "--debug" in words:
+            tell(traceback.format_exc())
+        status, message = 1, f"internal error: {type(error).__name__}: {error}"
+    _leave(status, message)
+
+
+def _invoke(words: Sequence[str], work: Work | None) -> object:
+    """The exit status of a command; `operators` and those of the VNN-LIB 2.0 standard are about no property."""
     if words == ["operators"]:
         from lirpa_verify.listing import operators_text
 
-        sys.stdout.write(operators_text())
-        _leave(0)
+        _print(operators_text())
+        return 0
     chosen: click.Command = command
     if words[:1] in (["verify"], ["supports"], ["--name"]):
         from lirpa_verify.standard import command as chosen
@@ -220,31 +252,18 @@ def main(arguments: Sequence[str] | None = None, work: Work | None = None) -> No
         from lirpa_verify import worker
 
         work = worker.work
-    try:
-        status = chosen.main(arguments, prog_name="lirpa-verify", standalone_mode=False, obj=work)
-    except click.ClickException as error:
-        print(f"lirpa-verify: error: {error.format_message()}", file=sys.stderr)
-        status = error.exit_code
-    except click.Abort:
-        status = 128 + signal.SIGINT
-    except BrokenPipeError:
-        status = 0  # whoever read our output has seen enough
-    except Exception as error:
-        if "--debug" in (sys.argv if arguments is None else arguments):
-            traceback.print_exc()
-        print(f"lirpa-verify: internal error: {type(error).__name__}: {error}", file=sys.stderr)
-        status = 1
-    _leave(status)
+    return chosen.main(words, prog_name="lirpa-verify", standalone_mode=False, obj=work)
 
 
-def _leave(status: object) -> NoReturn:
+def _leave(status: object, message: str) -> NoReturn:
     """End at once: the answer is out, and taking the interpreter down costs tens of milliseconds."""
     code = status if isinstance(status, int) else 0
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            continue
-        except OSError:  # a full disk, say
-            code = code or 1
+    try:
+        if message:
+            tell(f"lirpa-verify: {message}")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass
+    except (OSError, Interrupted):  # a full disk, or nobody reads
+        code = code or 1
     os._exit(code)

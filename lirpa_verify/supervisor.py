@@ -54,12 +54,19 @@ def supervise(job: Job, work: Work, limits: Limits, listen: Listener, context: A
         context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     worker = context.Process(target=work, args=(job, sender), daemon=True)
-    worker.start()
-    sender.close()
-    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    # A thread reads, because a message that never ends must not hold up the deadline.
-    threading.Thread(target=_read, args=(receiver, inbox), daemon=True).start()
+    # Signals wait until the worker is looked after. In the worker they stay blocked: they are for this process.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGALRM))
     try:
+        worker.start()
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        raise
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        sender.close()
+        inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # A thread reads, because a message that never ends must not hold up the deadline.
+        threading.Thread(target=_read, args=(receiver, inbox), daemon=True).start()
         return _watch(worker, inbox, limits, listen)
     finally:
         worker.kill()

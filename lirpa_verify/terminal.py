@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
 from typing import Any
 
 from lirpa_verify.messages import Log, News
+from lirpa_verify.streams import tell
 
 # -q, nothing, -v, -vv
 _LEVELS = {-1: logging.CRITICAL, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
@@ -38,7 +40,10 @@ class Terminal:
                 self.line(_describe(message))
             self._news = message
         if self._wants_live:
-            self._redraw()
+            try:
+                self._redraw()
+            except OSError:  # nobody sees it any more
+                self._wants_live = False
 
     def line(self, text: str) -> None:
         """Print one line, with the time since the start, above the live line."""
@@ -46,12 +51,13 @@ class Terminal:
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
-            print(text, file=sys.stderr, flush=True)
+            tell(text)
 
     def close(self) -> None:
         """Remove the live line; call it before anything else is printed."""
         if self._live is not None:
-            self._live.stop()
+            with contextlib.suppress(OSError):  # a terminal that is gone needs no tidying
+                self._live.stop()
             self._live = None
         self._wants_live = False
 
