@@ -45,6 +45,15 @@ CASES: dict[str, tuple[list, bool]] = {
 }
 
 
+@BOTH
+def test_a_box_without_disjuncts_holds_no_violation(decide: Decide) -> None:
+    graph = graph_of(*network("conv", "relu", 5))
+    n = graph.n_inputs
+    boxes = [([-1.0] * n, [1.0] * n), ([2.0] * n, [3.0] * n)]
+    prop = make_property(n, graph.n_outputs, boxes, [(0, [({n: 1.0}, -1e3)])])
+    assert decide(graph, prop).verdict == "unsat"
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("graph", [IDENTITY, RECTIFIED], ids=["linear", "rectified"])
 @BOTH

@@ -69,6 +69,8 @@ def split_activations(
             return decided
         box = Interval(problem.box.lower[b : b + 1], problem.box.upper[b : b + 1])
         disjuncts = (problem.specification.rows[b, :, 0] >= 0).nonzero().flatten()
+        if len(disjuncts) == 0:
+            continue
         report(Progress("bounds"))
         started = time.monotonic()
         with torch.no_grad():
