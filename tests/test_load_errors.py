@@ -84,6 +84,22 @@ def test_every_prefix_of_a_model_is_refused_or_loads() -> None:
             convert_model(data[:length], "cut")
 
 
+@pytest.mark.parametrize("text", [b"Relu", b"the_name", b"x_of_net"])
+def test_names_that_are_no_text_are_refused(text: bytes) -> None:
+    node = helper.make_node("Relu", ["x_of_net"], ["y"], "the_name")
+    model = helper.make_model(
+        helper.make_graph(
+            [node],
+            "net",
+            [helper.make_tensor_value_info("x_of_net", TensorProto.FLOAT, [1, 4])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+        )
+    )
+    data = model.SerializeToString().replace(text, b"\xff" * len(text))
+    with pytest.raises(ModelError, match="no text"):
+        convert_model(data, "model.onnx")
+
+
 def test_weights_in_another_file_are_refused() -> None:
     model = proto([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": np.ones((4, 2), np.float32)})
     tensor = model.graph.initializer[0]

@@ -30,7 +30,7 @@ def inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     for _ in range(_DEEPEST):
         unknown = {
             node.op_type
-            for node in _nodes(model.graph)
+            for node in nodes_of(model.graph)
             if node.domain in ("", "ai.onnx") and node.op_type not in OPERATORS
         } - tried
         unknown = {op for op in unknown if _is_function(op, opset) and not has_converter(op, "", opset)}
@@ -71,9 +71,10 @@ def _is_function(op: str, opset: int) -> bool:
     return bool(schema.has_function or schema.has_context_dependent_function)  # type: ignore[attr-defined]
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those of attribute graphs included."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                yield from _nodes(attribute.g)
+                yield from nodes_of(attribute.g)

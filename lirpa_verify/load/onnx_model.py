@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from lirpa_verify.errors import ModelError, UnsupportedOperator
 from lirpa_verify.load.nodes import OPERATORS
 from lirpa_verify.load.nodes.types import known_type, to_torch
-from lirpa_verify.load.onnx_functions import inline_functions
+from lirpa_verify.load.onnx_functions import inline_functions, nodes_of
 from lirpa_verify.load.recording import TensorSpec
 
 _DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -88,7 +88,20 @@ def _read(data: bytes, name: str) -> onnx.ModelProto:
         raise ModelError(f"model '{name}' is not an ONNX file (damaged or incomplete): {error}") from error
     if not proto.graph.node and not proto.graph.output:
         raise ModelError(f"model '{name}' holds no graph")
+    garbled = next((text for text in _names(proto) if not isinstance(text, str)), None)
+    if garbled is not None:
+        raise ModelError(f"model '{name}' is damaged: the name {garbled!r} is no text")
     return proto
+
+
+def _names(proto: onnx.ModelProto) -> Iterator[str | bytes]:
+    """Names in the model; protobuf gives those that are no UTF-8 as bytes."""
+    for node in nodes_of(proto.graph):
+        yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    for values in (proto.graph.initializer, proto.graph.input, proto.graph.output):
+        yield from (value.name for value in values)
+    yield from (entry.domain for entry in proto.opset_import)
 
 
 def _refuse_external_data(proto: onnx.ModelProto, name: str) -> None:
