@@ -104,7 +104,7 @@ def verify(
         counted = count_combinations(graph, problem.to(torch.float64), deadline, judge, judge.outputs, report)
         if counted is not None:
             return counted
-    generator = torch.Generator().manual_seed(options.seed)
+    generator = torch.Generator().manual_seed(options.seed % 2**64)
     attack = Attack(
         with_soft_steps(graph.to(torch.float32, device)), problem.to(torch.float32, device), judge, generator
     )

@@ -100,6 +100,12 @@ def test_single_points_and_several_boxes(absolute: Network, method: str) -> None
     assert run(absolute, make_property(2, 2, boxes, rows), method).verdict == "sat"
 
 
+@pytest.mark.parametrize("seed", [-(10**30), 10**30])
+def test_any_integer_is_a_seed(absolute: Network, seed: int) -> None:
+    prop = make_property(2, 2, [UNIT], [(0, [({2: 1.0}, 1.0)])])
+    assert run(absolute, prop, seed=seed).verdict == "sat"
+
+
 def test_numbers_of_variables_must_agree(absolute: Network) -> None:
     with pytest.raises(PropertyMismatch):
         run(absolute, make_property(3, 2, [([0.0] * 3, [1.0] * 3)], [(0, [({3: 1.0}, 0.0)])]))
