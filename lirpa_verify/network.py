@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from lirpa_verify.graph.aten_nonlinear import RULES
 from lirpa_verify.graph.graph import Graph
@@ -20,6 +24,12 @@ class Network:
     model_path: Path
     recording: Recording
     graph: Graph
+
+    @property
+    def in_single_precision(self) -> np.ndarray:
+        """(inputs,) which of the flat inputs are."""
+        inputs = self.recording.inputs
+        return np.repeat([spec.dtype == torch.float32 for spec in inputs], [math.prod(spec.shape) for spec in inputs])
 
 
 def load_network(path: str | Path) -> Network:

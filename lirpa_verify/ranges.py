@@ -28,7 +28,7 @@ def output_ranges(
     network: Network, prop: Property, deadline: Deadline, options: Options
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper bounds ``(outputs,)`` of every output over the smallest box around the input set."""
-    boxes = enclosing_box(prop, network.recording.inputs[0].dtype)
+    boxes = enclosing_box(prop, network.in_single_precision)
     box = Interval(boxes.lower.amin(0, keepdim=True), boxes.upper.amax(0, keepdim=True))
     method: Method = "forward" if options.method == "forward" else "ibp" if options.method == "ibp" else "crown"
     graph = network.graph

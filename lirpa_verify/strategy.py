@@ -175,7 +175,7 @@ def check_fit(network: Network, prop: Property) -> None:
 
 def prepare(network: Network, prop: Property) -> tuple[Problem, Graph]:
     """The problem over the varying inputs and the mentioned outputs, and the network as a function of them."""
-    problem = make_problem(prop, network.recording.inputs[0].dtype)
+    problem = make_problem(prop, network.in_single_precision)
     fixed = torch.ones(prop.n_inputs, dtype=torch.bool)
     fixed[problem.varying] = False
     problem, mentioned = problem.of_mentioned_outputs()

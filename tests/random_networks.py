@@ -206,4 +206,4 @@ def make_property(
 
 
 def problem_of(prop: Property) -> Problem:
-    return make_problem(prop, torch.float64)
+    return make_problem(prop, False)

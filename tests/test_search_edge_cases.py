@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from deciders import Decide, restricted, split_inputs, split_neurons
@@ -99,9 +100,15 @@ def test_intervals_whose_width_overflows_prove_nothing(decide: Decide) -> None:
 def test_bounds_beyond_the_element_type_stay_finite() -> None:
     """1e39 rounds to infinity in float32, of which nothing could be proved."""
     prop = make_property(2, 2, [([-1e39, 0.0], [1e39, 0.1])], [(0, [({2: 1.0}, 0.0)])])
-    box = enclosing_box(prop, torch.float32)
+    box = enclosing_box(prop, True)
     assert box.lower[0].tolist() == [-1e39, 0.0]
     assert box.upper[0, 0] == 1e39 and box.upper[0, 1] >= 0.1
+
+
+def test_every_input_is_rounded_as_its_own_type_is() -> None:
+    prop = make_property(2, 1, [([0.1, 0.1], [0.1, 0.1])], [(0, [({2: 1.0}, 0.0)])])
+    box = enclosing_box(prop, np.array([True, False]))
+    assert box.lower.tolist() == box.upper.tolist() == [[float(np.float32(0.1)), 0.1]]
 
 
 @pytest.mark.parametrize("value", [float("nan"), INF, -INF])

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import onnx
 import pytest
 import torch
-from onnx import helper
+from onnx import TensorProto, helper
 from onnx_models import save, save_dense
 from random_networks import Dense, generator, make_property
 
@@ -104,6 +105,28 @@ def test_single_points_and_several_boxes(absolute: Network, method: str) -> None
 def test_any_integer_is_a_seed(absolute: Network, seed: int) -> None:
     prop = make_property(2, 2, [UNIT], [(0, [({2: 1.0}, 1.0)])])
     assert run(absolute, prop, seed=seed).verdict == "sat"
+
+
+def test_inputs_of_two_types(tmp_path: Path) -> None:
+    """The sum of both, each fixed at 0.1: in single precision that is a little more than in double precision."""
+    kinds = {"a": TensorProto.FLOAT, "b": TensorProto.DOUBLE}
+    double = [helper.make_node("Cast", [name], [f"{name}2"], to=TensorProto.DOUBLE) for name in kinds]
+    graph = helper.make_graph(
+        [*double, helper.make_node("Add", ["a2", "b2"], ["y"])],
+        "net",
+        [helper.make_tensor_value_info(name, kind, [1, 1]) for name, kind in kinds.items()],
+        [helper.make_tensor_value_info("y", TensorProto.DOUBLE, [1, 1])],
+        [],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    onnx.save(model, tmp_path / "model.onnx")
+    network, value = load_network(tmp_path / "model.onnx"), 0.1 + float(np.float32(0.1))
+    assert network.in_single_precision.tolist() == [True, False]
+    near = 1e-10
+    for row, rhs, wanted in ((1.0, value - near, "unsat"), (-1.0, -value - near, "unsat"), (1.0, value + near, "sat")):
+        prop = make_property(2, 1, [([0.1, 0.1], [0.1, 0.1])], [(0, [({2: row}, rhs)])])
+        assert run(network, prop, seconds=2.0).verdict == wanted
 
 
 def test_numbers_of_variables_must_agree(absolute: Network) -> None:

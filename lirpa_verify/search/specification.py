@@ -84,16 +84,15 @@ class Problem:
         return replace(self, box=box, specification=self.specification.to(dtype, device))
 
 
-def enclosing_box(prop: Property, dtype: torch.dtype) -> Interval:
-    """The boxes over all points that the model's own precision can represent in them.
+def enclosing_box(prop: Property, single: np.ndarray | bool) -> Interval:
+    """The boxes over all points that the model's own precision can represent in them; `single` for which inputs it is.
 
     A witness is judged after rounding to the model's input type, so an end rounds to a point that
     counts as inside; both the end and its rounding are kept. A pinned input has only its rounding.
     """
-    numpy_type = np.float32 if dtype == torch.float32 else np.float64
     lower, upper = prop.lower, prop.upper
     with np.errstate(over="ignore"):
-        rounded = [a.astype(numpy_type).astype(np.float64) for a in (lower, upper)]
+        rounded = [np.where(single, a.astype(np.float32).astype(np.float64), a) for a in (lower, upper)]
     # What overflows is no point of a witness.
     rounded_lower, rounded_upper = (
         np.where(np.isfinite(r), r, a) for r, a in zip(rounded, (lower, upper), strict=True)
@@ -104,9 +103,9 @@ def enclosing_box(prop: Property, dtype: torch.dtype) -> Interval:
     return Interval(torch.from_numpy(low), torch.from_numpy(high))
 
 
-def make_problem(prop: Property, dtype: torch.dtype) -> Problem:
-    """The problem a property poses to a network whose inputs have type `dtype`."""
-    box = enclosing_box(prop, dtype)
+def make_problem(prop: Property, single: np.ndarray | bool) -> Problem:
+    """The problem a property poses to a network that has some or all of its inputs in single precision."""
+    box = enclosing_box(prop, single)
     first = box.lower[0]
     fixed = ((box.lower == first) & (box.upper == first)).all(0)
     varying = (~fixed).nonzero().flatten()
