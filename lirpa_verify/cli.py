@@ -224,7 +224,8 @@ def main(arguments: Sequence[str] | None = None, work: Work | None = None) -> No
     try:
         status, message = _invoke(words, work), ""
     except click.ClickException as error:
-        status, message = error.exit_code, f"error: {error.format_message()}"
+        lines = (line.strip() for line in error.format_message().splitlines())
+        status, message = error.exit_code, f"error: {' '.join(lines)}"
     except click.Abort:
         status, message = 128 + signal.SIGINT, ""
     except BrokenPipeError:

@@ -67,7 +67,7 @@ def verify(work: Work, query: str, **options: Any) -> int:
 
 
 @command.command("supports", context_settings={"ignore_unknown_options": True})  # capabilities look like options
-@click.argument("capability", type=click.Choice(tuple(CAPABILITIES)))
+@click.argument("capability", type=click.Choice(tuple(CAPABILITIES)), metavar="CAPABILITY")
 def supports(capability: str) -> int:
     """Say what this program can do, a line each."""
     sys.stdout.write("".join(f"{word}\n" for word in CAPABILITIES[capability]))

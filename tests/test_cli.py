@@ -143,6 +143,7 @@ def test_errors_are_one_line_without_debug(fake: Fake, tmp_path: Path, worker: s
         (["MODEL", "PROPERTY", "--device", "tpu"], "tpu"),
         (["MODEL", "PROPERTY", "--results-file", "/nowhere/at/all"], "/nowhere/at/all"),
         (["MODEL", "PROPERTY", "--speed"], "--speed"),
+        (["supports"], "--vnnlib-versions"),
         (["missing.onnx", "PROPERTY"], "missing.onnx: no such file"),
         (["MODEL", "missing.vnnlib"], "missing.vnnlib: no such file"),
         (["/", "PROPERTY"], "/: is a folder"),
