@@ -27,7 +27,7 @@ class Network:
 
     @property
     def in_single_precision(self) -> np.ndarray:
-        """(inputs,) which of the flat inputs are."""
+        """``(inputs,)``: which of the flat inputs are in single precision."""
         inputs = self.recording.inputs
         return np.repeat([spec.dtype == torch.float32 for spec in inputs], [math.prod(spec.shape) for spec in inputs])
 

@@ -25,7 +25,7 @@ from lirpa_verify.graph.simplify import simplify
 from lirpa_verify.library.generators import Coefficients, OfCoefficients
 from lirpa_verify.library.optimise import optimised_slopes
 from lirpa_verify.library.passes import bound_nodes, certain_minimum
-from lirpa_verify.load.recording import Recording
+from lirpa_verify.load.recording import Recording, TensorSpec
 from lirpa_verify.load.replay import replay
 from lirpa_verify.network import Network
 from lirpa_verify.operators.base import Interval
@@ -101,7 +101,9 @@ def decide_coefficients(
 ) -> Result:
     """The same for boxes and zonotopes, as a property of the generators' coefficients."""
     model = Replayed(recording)
-    network = Network(Path("module"), recording, simplify(over.graph(graph)))
+    small = simplify(over.graph(graph))
+    coefficients = TensorSpec("coefficients", (small.n_inputs,), recording.inputs[0].dtype)
+    network = Network(Path("module"), replace(recording, inputs=(coefficients,)), small)
     result = verify(network, property_of(over.region, rows), deadline, options, ignore, OfCoefficients(model, over))
     if result.witness is None:
         return result
