@@ -179,6 +179,7 @@ def optimise(
     goal: bool = True,
     given: Mapping[int, Tensor] | None = None,
     parts: Sequence[Part] = (),
+    unused_rate: float = MULTIPLIER_RATE,
 ) -> Optimised:
     """Gradient ascent (Adam) on the slopes and multipliers of every row that is not yet proved.
 
@@ -192,6 +193,7 @@ def optimise(
         goal: whether a margin above 0 is all that is wanted of a row.
         given: first steps of the multipliers of some nodes ``(batch, rows, *node)``, where coefficients do not tell.
         parts: of the inputs, which all steps but the first take in turn; margins are estimates then.
+        unused_rate: first step size of multipliers that are 0, in units of the largest coefficient at their node.
     """
     parameters = parameters.map(lambda t: t.detach().clone())
     variables = parameters.tensors()
@@ -214,7 +216,7 @@ def optimise(
                 margins, linear = bound(graph, target, parameters, watch, lines)
                 lacking = [part.lacking(linear.weight, target.box) for part in parts]
         if watch:
-            units = step_units(parameters, linear, rate, given or {})
+            units = step_units(parameters, linear, rate, given or {}, unused_rate)
         best = improved(best, margins.detach(), parameters)
         # A relaxation may be reached by no coefficients: behind a choice by places, say.
         if step == steps or not margins.requires_grad or not proceed(best.margin):
@@ -236,7 +238,7 @@ def optimise(
 
 
 def step_units(
-    parameters: Parameters, linear: LinearBound, rate: float, given: Mapping[int, Tensor]
+    parameters: Parameters, linear: LinearBound, rate: float, given: Mapping[int, Tensor], unused_rate: float
 ) -> list[Tensor | float]:
     """Per variable the unit of its steps: slopes move within [0, 1], a multiplier adds to the coefficients it meets."""
     units: list[Tensor | float] = []
@@ -246,7 +248,8 @@ def step_units(
             continue
         rows = linear.watched[i].detach().abs()
         largest = rows.flatten(2).amax(2).clamp(min=SMALLEST_UNIT)
-        units.append(MULTIPLIER_RATE / rate * largest.reshape(*largest.shape, *[1] * (beta.dim() - 2)))
+        share = torch.where(beta.detach() > 0, beta.new_tensor(MULTIPLIER_RATE), unused_rate)
+        units.append(share / rate * largest.reshape(*largest.shape, *[1] * (beta.dim() - 2)))
     mixed = [] if parameters.weights is None else [1.0]
     before = len(parameters.tensors()) - len(units) - len(mixed)
     return [1.0] * before + units + mixed
