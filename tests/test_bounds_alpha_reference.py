@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from random_networks import generator, graph_of, network, normal, samples
 
-from lirpa_verify.bounds.alpha_crown import Parameters, Target, bound, initial_positions, optimise
+from lirpa_verify.bounds.alpha_crown import (
+    MULTIPLIER_RATE,
+    Parameters,
+    Splits,
+    Target,
+    bound,
+    initial_positions,
+    optimise,
+    step_units,
+)
 from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.graph.graph import Graph
@@ -79,3 +89,17 @@ def test_every_step_is_sound_and_the_best_is_never_looser(kind: str, activation:
     for _ in range(5):
         parameters = optimise(graph, target, parameters, 3, goal=False, rate=1.0).parameters
         assert bound(graph, target, parameters)[0].item() <= least + 1e-9
+
+
+def test_multipliers_that_are_not_used_yet_take_steps_of_their_own() -> None:
+    graph, target, start, _ = setting("dense", "relu", 71)
+    node = min(i for i in graph.bounded if i)
+    one, point = torch.ones_like(target.intervals[node].lower), target.intervals[node].upper
+    used = (torch.arange(one.numel()).reshape(1, *one.shape) % 2).double()
+    parameters = Parameters(start.positions, {node: used})
+    split = replace(target, splits=Splits({node: one}, {node: point}))
+    _, linear = bound(graph, split, parameters, (node,))
+    *_, units = step_units(parameters, linear, 1.0, {}, 0.3)
+    largest = linear.watched[node].abs().max()
+    assert torch.is_tensor(units)
+    assert torch.allclose(units, (0.3 - (0.3 - MULTIPLIER_RATE) * used) * largest)

@@ -171,6 +171,7 @@ def test_parts_of_a_search_prove_what_it_would(
     root = replace(root_of(graph, problem), seconds=1e-6, narrowed=True)
     assert (found.solve(root).verdict == "unsat") == (below > 0)
     assert all(cube.going is not None and cube.task.cuts.sign for cube in made)
+    assert all(cube.going is not None and cube.task.graph is cube.going.cube.task.graph for cube in made)
 
 
 @pytest.mark.parametrize("kind", ["dense", "residual"])

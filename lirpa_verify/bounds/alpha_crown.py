@@ -18,7 +18,7 @@ from lirpa_verify.bounds.crown import LinearBound, backward
 from lirpa_verify.bounds.input_parts import Part
 from lirpa_verify.bounds.rounding import margin
 from lirpa_verify.graph.graph import Graph
-from lirpa_verify.operators.base import Interval, Slopes
+from lirpa_verify.operators.base import Interval, Lines, Relaxations, Slopes
 
 FIRST_RATE, DECAY = 0.15, 0.97
 SMALLEST_UNIT = 1e-9
@@ -117,18 +117,38 @@ def slopes_at(graph: Graph, intervals: Mapping[int, Interval], positions: Mappin
     return slopes
 
 
+def relaxations(
+    graph: Graph, intervals: Mapping[int, Interval], positions: Mapping[int, Slopes]
+) -> dict[int, Relaxations]:
+    """Per nonlinear node all its relaxations, where these have something in common."""
+    found = {i: graph.nodes[i].operator.relaxations(intervals[graph.nodes[i].arguments[0]]) for i in positions}
+    return {i: relaxed for i, relaxed in found.items() if relaxed is not None}
+
+
+def lines_at(relaxed: Mapping[int, Relaxations], positions: Mapping[int, Slopes]) -> dict[int, Lines]:
+    return {i: lines(positions[i]) for i, lines in relaxed.items()}
+
+
 def bound(
-    graph: Graph, target: Target, parameters: Parameters, watch: tuple[int, ...] = ()
+    graph: Graph,
+    target: Target,
+    parameters: Parameters,
+    watch: tuple[int, ...] = (),
+    lines: Mapping[int, Lines] | None = None,
 ) -> tuple[Tensor, LinearBound]:
-    """Margins (batch, rows), certified where the target has sizes, and the linear bound they come from."""
-    slopes = slopes_at(graph, target.intervals, parameters.positions)
+    """Margins (batch, rows), certified where the target has sizes, and the linear bound they come from.
+
+    Lines that are given take the place of those at the parameters' positions.
+    """
+    free = {i: position for i, position in parameters.positions.items() if not lines or i not in lines}
+    slopes = slopes_at(graph, target.intervals, free)
     start, rhs = dict(target.start), target.rhs
     if parameters.weights is not None:
         share = parameters.weights / parameters.weights.sum(2, keepdim=True)
         start = {i: (share @ rows.flatten(2)).unflatten(2, rows.shape[2:]) for i, rows in start.items()}
         rhs = (share @ rhs.unsqueeze(2)).squeeze(2)
     extra = split_terms(target.splits, parameters.multipliers) if target.splits else ({}, 0.0)
-    linear = backward(graph, start, target.intervals, slopes, watch, extra[0], target.sizes)
+    linear = backward(graph, start, target.intervals, slopes, watch, extra[0], target.sizes, lines)
     linear = replace(linear, offset=linear.offset - rhs - extra[1])
     lower = linear.lower(target.box)
     with torch.no_grad():
@@ -159,6 +179,7 @@ def optimise(
     goal: bool = True,
     given: Mapping[int, Tensor] | None = None,
     parts: Sequence[Part] = (),
+    unused_rate: float = MULTIPLIER_RATE,
 ) -> Optimised:
     """Gradient ascent (Adam) on the slopes and multipliers of every row that is not yet proved.
 
@@ -172,6 +193,7 @@ def optimise(
         goal: whether a margin above 0 is all that is wanted of a row.
         given: first steps of the multipliers of some nodes ``(batch, rows, *node)``, where coefficients do not tell.
         parts: of the inputs, which all steps but the first take in turn; margins are estimates then.
+        unused_rate: first step size of multipliers that are 0, in units of the largest coefficient at their node.
     """
     parameters = parameters.map(lambda t: t.detach().clone())
     variables = parameters.tensors()
@@ -181,18 +203,20 @@ def optimise(
     best: Optimised | None = None
     units: list[Tensor | float] = [1.0] * len(variables)
     lacking: list[Tensor] = []
+    relaxed = relaxations(graph, target.intervals, parameters.positions)
     for step in range(steps + 1):
         watch = tuple(parameters.multipliers) if step == 0 else ()
         with torch.set_grad_enabled(step < steps):
+            lines = lines_at(relaxed, parameters.positions)
             if step and parts:
                 turn = step % len(parts)
-                estimate, _ = bound(parts[turn].graph, replace(target, box=parts[turn].box), parameters)
+                estimate, _ = bound(parts[turn].graph, replace(target, box=parts[turn].box), parameters, (), lines)
                 margins = estimate + lacking[turn]
             else:
-                margins, linear = bound(graph, target, parameters, watch)
+                margins, linear = bound(graph, target, parameters, watch, lines)
                 lacking = [part.lacking(linear.weight, target.box) for part in parts]
         if watch:
-            units = step_units(parameters, linear, rate, given or {})
+            units = step_units(parameters, linear, rate, given or {}, unused_rate)
         best = improved(best, margins.detach(), parameters)
         # A relaxation may be reached by no coefficients: behind a choice by places, say.
         if step == steps or not margins.requires_grad or not proceed(best.margin):
@@ -214,7 +238,7 @@ def optimise(
 
 
 def step_units(
-    parameters: Parameters, linear: LinearBound, rate: float, given: Mapping[int, Tensor]
+    parameters: Parameters, linear: LinearBound, rate: float, given: Mapping[int, Tensor], unused_rate: float
 ) -> list[Tensor | float]:
     """Per variable the unit of its steps: slopes move within [0, 1], a multiplier adds to the coefficients it meets."""
     units: list[Tensor | float] = []
@@ -224,7 +248,8 @@ def step_units(
             continue
         rows = linear.watched[i].detach().abs()
         largest = rows.flatten(2).amax(2).clamp(min=SMALLEST_UNIT)
-        units.append(MULTIPLIER_RATE / rate * largest.reshape(*largest.shape, *[1] * (beta.dim() - 2)))
+        share = torch.where(beta.detach() > 0, beta.new_tensor(MULTIPLIER_RATE), unused_rate)
+        units.append(share / rate * largest.reshape(*largest.shape, *[1] * (beta.dim() - 2)))
     mixed = [] if parameters.weights is None else [1.0]
     before = len(parameters.tensors()) - len(units) - len(mixed)
     return [1.0] * before + units + mixed

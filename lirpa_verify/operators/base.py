@@ -59,6 +59,9 @@ class Lines(NamedTuple):
         return Lines(*lower, *upper, self.finite, self.through_zero)
 
 
+Relaxations = Callable[["Slopes"], Lines]  # lines for positions in [0, 1] of the free slopes within their ranges
+
+
 class Backward(NamedTuple):
     coefficients: tuple[Tensor | None, ...]  # one per argument, (batch, rows, *argument); None for zeros
     offset: Tensor  # (batch, rows)
@@ -142,6 +145,13 @@ class Operator:
         """The lines that the rules for linear bounds use, which may be kept for several passes.
 
         None for operators that are not element-wise functions of one argument.
+        """
+        return None
+
+    def relaxations(self, interval: Interval) -> Relaxations | None:
+        """All choices of slopes over an interval, with what they have in common worked out once.
+
+        None where that saves nothing: `relaxation` tells the lines of one choice.
         """
         return None
 

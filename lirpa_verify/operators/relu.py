@@ -13,6 +13,7 @@ from lirpa_verify.operators.base import (
     LinearForms,
     Lines,
     Operator,
+    Relaxations,
     Slopes,
     all_finite,
     lines_backward,
@@ -114,6 +115,19 @@ class ReLU(Operator):
         upper, offset = self.chord(interval)
         lower, zero = self.lower_slope(interval, slopes), torch.zeros_like(upper[:1]).unsqueeze(1)
         return Lines(lower, zero, upper.unsqueeze(1), offset.unsqueeze(1), all_finite(interval), through_zero=True)
+
+    def relaxations(self, interval: Interval) -> Relaxations | None:
+        if not all_finite(interval):
+            return None
+        upper, offset = (t.unsqueeze(1) for t in self.chord(interval))
+        crossing = ((interval.lower < 0) & (interval.upper > 0)).unsqueeze(1)
+        least = torch.where(crossing, self.leak, self.stable_slope(interval).unsqueeze(1))
+        width, zero = (1 - self.leak) * crossing.to(upper.dtype), torch.zeros_like(upper[:1])
+
+        def lines(position: Slopes) -> Lines:
+            return Lines(torch.addcmul(least, position.lower, width), zero, upper, offset, through_zero=True)
+
+        return lines
 
     def compose(self, forms: tuple[LinearForms, ...], intervals: tuple[Interval, ...]) -> LinearForms:
         return lines_compose(forms[0], self.lines(intervals[0], None))

@@ -17,6 +17,7 @@ from lirpa_verify.operators.base import (
     Backward,
     Interval,
     Lines,
+    Relaxations,
     Slopes,
     contract,
     flat,
@@ -73,3 +74,6 @@ class ReLUOverBox(ReLU):
 
     def relaxation(self, interval: Interval, slopes: Slopes | None) -> Lines | None:
         return None  # it is a function of two arguments
+
+    def relaxations(self, interval: Interval) -> Relaxations | None:
+        return None

@@ -32,6 +32,7 @@ from lirpa_verify.search.stopping import Stopping
 from lirpa_verify.verdict import Progress, Result, Witness
 
 CHILD_STEPS, CHILD_RATE = 20, 0.05
+SPLIT_RATE = 0.3  # of the multiplier of a split that is new; the others' are near where they should be
 ROUNDS = 6  # of so many steps; what is closed leaves the batch after each
 HOPELESS = 60.0  # levels that no tree reaches
 TELLING = 0.02  # share of a tree that is closed, from which on it tells how long the rest takes
@@ -172,7 +173,9 @@ class ActivationSplit:
             return unproved(margin) and not deadline.passed() and stopping.worthwhile(margin[:, 0])
 
         target = task.target(domains)
-        best = optimise(task.graph, target, start, CHILD_STEPS, going, CHILD_RATE, parts=self.parts)
+        best = optimise(
+            task.graph, target, start, CHILD_STEPS, going, CHILD_RATE, parts=self.parts, unused_rate=SPLIT_RATE
+        )
         reached = best.margin
         if self.parts:
             with torch.no_grad():

@@ -2,9 +2,9 @@
 
 In a deep network the bounds of later layers are so loose that splits which leave them alone gain little.
 Here a part (cube) of the network's behaviour is cut at a neuron of great influence; then the bounds of all
-nodes are optimised within it, and what the new bounds decide is collapsed. A cube near enough to a proof is left
-to the activation split, whose splits are a thousand times cheaper. (The division of labour is that of cube-and-conquer
-SAT solving: Heule, Kullmann, Wieringa, Biere 2011.)
+nodes are optimised within it. A cube near enough to a proof is left to the activation split, whose splits are a
+thousand times cheaper. (The division of labour is that of cube-and-conquer SAT solving: Heule, Kullmann, Wieringa,
+Biere 2011.)
 
 Which of the two goes on is decided by predictions: the levels that a tree still needs are its distance from a proof
 over the gain per level seen so far, and its cost is that power of 2 times the cost of a node.
@@ -333,7 +333,7 @@ class Cubes:
                 return cube
 
     def bound_cube(self, cube: Cube, half: Half) -> Cube | None:
-        """Optimises the bounds of all nodes, collapses what they decide and bounds what is to be proved.
+        """Optimises the bounds of all nodes and bounds what is to be proved.
 
         Returns:
             None where nothing is in it.
@@ -346,14 +346,14 @@ class Cubes:
         return self.bounded(cube, values, with_decided(replace(cube.task, cuts=cuts), values), started)
 
     def bounded(self, cube: Cube, values: list[Interval], cuts: Splits, started: float) -> Cube:
-        """A part of a cube with these bounds and cuts."""
-        known = cube.domains.parameters()
-        small = collapse(cube.task.graph, values, {z: sign != 0 for z, sign in cuts.sign.items()})
+        """A part of a cube with these bounds and cuts, which keep all that they decide: then nothing would collapse."""
+        known, graph = cube.domains.parameters(), cube.task.graph
+        small = None if cuts.sign else collapse(graph, values)
         if small is None:
-            task = replace(cube.task, nodes=tuple(values), sizes=sizes(cube.task.graph, values), cuts=cuts)
+            task = replace(cube.task, nodes=tuple(values), sizes=sizes(graph, values), cuts=cuts)
         else:
-            cuts, known = small.carried(cuts), small.carried_parameters(cube.task.graph, known)
-            task = Task.of(small.graph, self.problem, self.box, cube.disjuncts, small.values, cuts)
+            known = small.carried_parameters(graph, known)
+            task = Task.of(small.graph, self.problem, self.box, cube.disjuncts, small.values)
         domains = root_domains(task, self.deadline, GOAL_STEPS, known)
         margin = torch.fmax(domains.margin, cube.domains.margin)  # what holds in the cube holds in its part
         domains = domains.updated({("margin", 0): margin})
