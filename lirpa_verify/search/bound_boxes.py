@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -72,12 +73,14 @@ def bound_rows(
     boxes: Boxes,
     values: list[Interval],
     disjuncts: Tensor | None = None,
+    terms: Mapping[int, Tensor] | None = None,
 ) -> RowBounds:
+    """Bounds by one backward pass from the rows over bounds of the nodes; `terms` are their `sizes`, if known."""
     kept = boxes.alive.any(0).nonzero().flatten() if disjuncts is None else disjuncts
     rows = specification.rows[boxes.origin][:, kept]  # (batch, kept, rows)
     flat = rows.clamp(min=0).flatten(1)
     start = starting_rows(graph, specification, specification.kind[flat])
-    linear = backward(graph, start, dict(enumerate(values)), sizes=sizes(graph, values))
+    linear = backward(graph, start, dict(enumerate(values)), sizes=sizes(graph, values) if terms is None else terms)
     rhs = specification.rhs[flat]
     batch = len(boxes)
     linear = LinearBound(linear.weight.expand(batch, -1, -1), linear.offset.expand(batch, -1) - rhs, size=linear.size)

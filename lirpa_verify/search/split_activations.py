@@ -21,11 +21,10 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import milp
 from lirpa_verify.search.activation_split import Outlook
-from lirpa_verify.search.bound_boxes import bound_rows, interval_rows, still_open
+from lirpa_verify.search.cheapest_first import open_disjuncts, open_over_intervals
 from lirpa_verify.search.cubes import Cube, Cubes, Guide, passes_per_half, unwatched
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.enclosed_root import enclosed
-from lirpa_verify.search.input_split import initial_boxes
 from lirpa_verify.search.jumps import decide_jumps
 from lirpa_verify.search.milp_beside import Beside, Interlude, Solver, running
 from lirpa_verify.search.roots import ROOT_STEPS, Task, make_roots, root_domains, rooted
@@ -68,19 +67,21 @@ def split_activations(
         if decided is not None:
             return decided
         box = Interval(problem.box.lower[b : b + 1], problem.box.upper[b : b + 1])
-        disjuncts = (problem.specification.rows[b, :, 0] >= 0).nonzero().flatten()
         report(Progress("bounds"))
+        disjuncts = open_over_intervals(graph, problem, b, deadline)
+        if len(disjuncts) == 0:
+            continue
         started = time.monotonic()
         with torch.no_grad():
             values = bound_nodes(
                 graph, box, until=deadline.within(FIRST_SHARE * deadline.remaining()), signs_first=True
             )
-            disjuncts = disjuncts[open_rows(graph, problem, b, disjuncts, values)]
+            disjuncts = open_disjuncts(graph, problem, b, disjuncts, values, deadline)
         seconds = time.monotonic() - started
         if len(disjuncts) == 0:
             continue
         values = with_jumps(graph, problem, b, disjuncts, values, deadline, report)
-        disjuncts = disjuncts[open_rows(graph, problem, b, disjuncts, values)]
+        disjuncts = open_disjuncts(graph, problem, b, disjuncts, values, deadline)
         if len(disjuncts) == 0:
             continue
         task = Task.of(graph, problem, b, disjuncts, values)
@@ -123,20 +124,10 @@ def with_jumps(
     """Bounds of the nodes with arguments of jumps decided, where that may close some disjuncts."""
 
     def open_(known: list[Interval]) -> Tensor:
-        return open_rows(graph, problem, b, disjuncts, known)
+        return torch.isin(disjuncts, open_disjuncts(graph, problem, b, disjuncts, known))
 
     until = deadline.within(JUMPS_SHARE * deadline.remaining())
     return decide_jumps(graph, values, open_, until, lambda left: report(Progress("jumps", left)))
-
-
-def open_rows(graph: Graph, problem: Problem, b: int, disjuncts: Tensor, values: list[Interval]) -> Tensor:
-    """(disjuncts,) bool: of which no row alone is proved impossible by these bounds of the nodes."""
-    box = initial_boxes(problem)[slice(b, b + 1)]
-    by_lines = still_open(box, bound_rows(graph, problem.specification, box, values, disjuncts))[0]
-    bounds = interval_rows(graph, problem.specification, box, values)  # of a sum of steps these are tighter at times
-    by_intervals = torch.zeros_like(box.alive[0])
-    by_intervals[bounds.disjuncts] = still_open(box, bounds)[0]
-    return by_lines & by_intervals[disjuncts]
 
 
 def solve(cubes: Cubes, root: Cube, deadline: Deadline) -> Result:
