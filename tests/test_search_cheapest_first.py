@@ -76,7 +76,7 @@ def test_disjuncts_that_points_satisfy_stay_open(
     reached = (problem.specification.margins(points, graph.forward(points), at) <= 0).all(2).any(0)
     values = bound_nodes(graph, problem.box)
     numbers = torch.arange(len(shares))
-    for found in (open_over_intervals(graph, problem, 0, LATER), open_disjuncts(graph, problem, 0, numbers, values)):
+    for found in (open_over_intervals(graph, problem, 0, LATER)[0], open_disjuncts(graph, problem, 0, numbers, values)):
         assert 0 not in found  # below the interval
         assert torch.isin(reached.nonzero().flatten(), found).all()
         assert found.tolist() == sorted(found.tolist())
@@ -101,7 +101,7 @@ def test_nothing_dearer_runs_where_cheap_bounds_suffice(monkeypatch: pytest.Monk
 
     graph, problem = setting("dense", "relu", [-0.1, 0.05])
     monkeypatch.setattr(split_activations, "bound_nodes", forbidden)
-    assert len(open_over_intervals(graph, problem, 0, NEVER)) == 0
+    assert len(open_over_intervals(graph, problem, 0, NEVER)[0]) == 0
     result = split_activations.split_activations(
         graph, problem, LATER, lambda points: None, lambda progress: None, lambda: None
     )

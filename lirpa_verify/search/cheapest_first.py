@@ -44,8 +44,8 @@ def proved_by_intervals(graph: Graph, problem: Problem, deadline: Deadline) -> b
 
 
 @torch.no_grad()
-def open_over_intervals(graph: Graph, problem: Problem, b: int, deadline: Deadline) -> Tensor:
-    """The disjuncts of box b that intervals of the nodes, and lines over them, leave open.
+def open_over_intervals(graph: Graph, problem: Problem, b: int, deadline: Deadline) -> tuple[Tensor, list[Interval]]:
+    """The disjuncts of box b that intervals of the nodes, and lines over them, leave open, and these intervals.
 
     Those that the middle of the box is nearest to come first, and the first that stays open ends it: narrower bounds
     of the nodes are needed then, over which the rows of the others cost as little.
@@ -54,7 +54,8 @@ def open_over_intervals(graph: Graph, problem: Problem, b: int, deadline: Deadli
     box = Interval(problem.box.lower[b : b + 1], problem.box.upper[b : b + 1])
     values = bound_nodes(graph, box, "ibp")
     disjuncts = disjuncts[open_by_intervals(graph, problem, b, disjuncts, values)]
-    return disjuncts[open_by_lines(graph, problem, b, disjuncts, values, deadline, all_or_none=True)].sort().values
+    open_ = open_by_lines(graph, problem, b, disjuncts, values, deadline, all_or_none=True)
+    return disjuncts[open_].sort().values, values
 
 
 def open_disjuncts(

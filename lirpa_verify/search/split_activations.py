@@ -29,9 +29,11 @@ from lirpa_verify.search.jumps import decide_jumps
 from lirpa_verify.search.milp_beside import Beside, Interlude, Solver, running
 from lirpa_verify.search.roots import ROOT_STEPS, Task, make_roots, root_domains, rooted
 from lirpa_verify.search.specification import Problem
+from lirpa_verify.search.where_it_pays import narrowed
 from lirpa_verify.verdict import Progress, Result, Witness
 
 FIRST_SHARE = 0.85  # of the time left for the first bounds of the whole box, without which nothing else succeeds
+PAYING_SHARE = 0.4  # of the time left for bounds of those entries of the nodes first that the property pays most for
 JUMPS_SHARE = 0.8  # of the time left for the sides of jumps, if these can close anything
 BOUNDS_SHARE = 0.25  # of the time left that improving them may take
 LEAST_STEPS = 3  # fewer gradient steps on intermediate bounds are not worth their first pass
@@ -68,14 +70,16 @@ def split_activations(
             return decided
         box = Interval(problem.box.lower[b : b + 1], problem.box.upper[b : b + 1])
         report(Progress("bounds"))
-        disjuncts = open_over_intervals(graph, problem, b, deadline)
+        disjuncts, values = open_over_intervals(graph, problem, b, deadline)
+        until = deadline.within(PAYING_SHARE * deadline.remaining())
+        disjuncts, values = narrowed(graph, problem, b, disjuncts, values, until)
         if len(disjuncts) == 0:
             continue
         started = time.monotonic()
         with torch.no_grad():
-            values = bound_nodes(
-                graph, box, until=deadline.within(FIRST_SHARE * deadline.remaining()), signs_first=True
-            )
+            known = dict(enumerate(values[1:], start=1))
+            until = deadline.within(FIRST_SHARE * deadline.remaining())
+            values = bound_nodes(graph, box, known=known, until=until, signs_first=True)
             disjuncts = open_disjuncts(graph, problem, b, disjuncts, values, deadline)
         seconds = time.monotonic() - started
         if len(disjuncts) == 0:
