@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from random_networks import generator, graph_of, make_property, network, normal, problem_of, samples
 
+import lirpa_verify.search.bound_boxes as bound_boxes
 import lirpa_verify.search.cheapest_first as cheapest_first
+import lirpa_verify.search.roots as roots
 import lirpa_verify.search.split_activations as split_activations
+from lirpa_verify.bounds.crown import LinearBound, backward
 from lirpa_verify.bounds.intermediate import NEVER, bound_nodes
 from lirpa_verify.bounds.interval import interval_bounds
 from lirpa_verify.deadline import Deadline
@@ -20,6 +25,7 @@ from lirpa_verify.search.cheapest_first import (
     open_over_intervals,
     proved_by_intervals,
 )
+from lirpa_verify.search.input_split import initial_boxes
 from lirpa_verify.search.specification import Problem
 
 LATER = Deadline.after(1e6)
@@ -106,3 +112,36 @@ def test_nothing_dearer_runs_where_cheap_bounds_suffice(monkeypatch: pytest.Monk
         graph, problem, LATER, lambda points: None, lambda progress: None, lambda: None
     )
     assert result.verdict == "unsat"
+
+
+def test_rows_in_parts_have_the_same_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, problem = setting("convolutional", "relu", [0.1, 0.2, 0.5, 0.9, 1.5], boxes=3)
+    boxes = initial_boxes(problem)
+    whole = bound_boxes.bound_boxes(graph, problem.specification, boxes, "crown")
+    passes: list[int] = []
+
+    def counted(*arguments: Any, **options: Any) -> LinearBound:
+        passes.append(1)
+        return backward(*arguments, **options)
+
+    monkeypatch.setattr(bound_boxes, "ROWS_BYTES", 1)
+    monkeypatch.setattr(bound_boxes, "backward", counted)
+    parts = bound_boxes.bound_boxes(graph, problem.specification, boxes, "crown")
+    assert len(passes) == 5
+    assert torch.allclose(parts.margin, whole.margin) and torch.allclose(parts.linear.weight, whole.linear.weight)
+    assert parts.disjuncts.tolist() == whole.disjuncts.tolist()
+
+
+def test_roots_in_parts_are_the_same_roots(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, problem = setting("dense", "relu", [0.2, 0.9, -0.2, 1.5, 1.2])
+    values = bound_nodes(graph, problem.box)
+    task = roots.Task.of(graph, problem, 0, torch.arange(5), values)
+    whole = roots.open_domains(task, LATER, 5)
+    assert whole is not None and 0 < len(whole) < 5
+    monkeypatch.setattr(roots, "ROOTS_BYTES", 2 * task.bytes_per_domain())
+    parts = roots.open_domains(task, LATER, 5)
+    assert parts is not None and parts.root.tolist() == whole.root.tolist()
+    assert (parts.margin <= 0).all()
+    monkeypatch.setattr(roots, "ROOTS_BYTES", task.bytes_per_domain())
+    monkeypatch.setattr(roots, "KEPT", 1)
+    assert roots.open_domains(task, LATER, 5) is None

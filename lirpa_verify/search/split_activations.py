@@ -27,7 +27,7 @@ from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.enclosed_root import enclosed
 from lirpa_verify.search.jumps import decide_jumps
 from lirpa_verify.search.milp_beside import Beside, Interlude, Solver, running
-from lirpa_verify.search.roots import ROOT_STEPS, Task, make_roots, root_domains, rooted
+from lirpa_verify.search.roots import Task, make_roots, open_domains, root_domains, rooted
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.search.where_it_pays import narrowed
 from lirpa_verify.verdict import Progress, Result, Witness
@@ -89,16 +89,21 @@ def split_activations(
         if len(disjuncts) == 0:
             continue
         task = Task.of(graph, problem, b, disjuncts, values)
-        domains = alpha_crown(task, deadline, report, QUICK_STEPS)
-        if len(domains.open_index) == 0:
+        found = open_domains(task, deadline, QUICK_STEPS)
+        if found is None:
+            return Result(
+                "unknown", reason="there is too little memory to bound so many disjuncts of so large a network"
+            )
+        if len(found) == 0:
             continue
-        disjuncts = disjuncts[domains.open_index]
+        report(Progress("alpha-crown", len(found), 0, float(found.margin.min())))
+        disjuncts = disjuncts[found.root]
         started = time.monotonic()
         before = values
         task, values, seconds = refined(task, values, problem, b, disjuncts, seconds, deadline)
         # Where nothing but the choice of disjuncts is new, these are bounded.
         same = values is before
-        domains = rooted(domains[domains.open_index], task.roots) if same else alpha_crown(task, deadline, report)
+        domains = rooted(found, task.roots) if same else alpha_crown(task, deadline, report)
         open_ = domains.open_index
         if len(open_) == 0:
             continue
@@ -141,8 +146,8 @@ def solve(cubes: Cubes, root: Cube, deadline: Deadline) -> Result:
     return cubes.solve(root) if result.verdict == "unknown" else result
 
 
-def alpha_crown(task: Task, deadline: Deadline, report: Callable[[Progress], None], steps: int = ROOT_STEPS) -> Domains:
-    domains = root_domains(task, deadline, steps)
+def alpha_crown(task: Task, deadline: Deadline, report: Callable[[Progress], None]) -> Domains:
+    domains = root_domains(task, deadline)
     report(Progress("alpha-crown", len(domains.open_index), 0, float(domains.margin.min())))
     return domains
 
