@@ -26,6 +26,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the networks were large, with many inputs."""
     monkeypatch.setattr(where_it_pays, "FIRST", 2)
     monkeypatch.setattr(where_it_pays, "FEW", 0)
+    monkeypatch.setattr(where_it_pays, "NEAR", 1e6)
     monkeypatch.setattr(intermediate, "FORWARD_INPUTS", 0)
 
 
@@ -108,3 +109,13 @@ def test_entries_that_cost_nothing_are_not_chosen() -> None:
     paid[3] = 1.0
     chosen = torch.cat([m[0] for m in dearest(paid, 10, layout).values()])
     assert chosen.nonzero().flatten().tolist() == [3]
+
+
+def test_bounds_that_are_far_from_a_proof_are_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, problem = setting("dense", "relu")
+    before = interval_bounds(graph, problem.box)
+    lacking, _ = payments(graph, problem, 0, ALL, before, splittable(graph))
+    monkeypatch.setattr(where_it_pays, "NEAR", 0.99 * lacking)
+    assert narrowed(graph, problem, 0, ALL, before, LATER)[1] is before
+    monkeypatch.setattr(where_it_pays, "NEAR", 1.01 * lacking)
+    assert narrowed(graph, problem, 0, ALL, before, LATER)[1] is not before

@@ -112,8 +112,12 @@ def open_by_lines(
 
 def hardest_first(graph: Graph, problem: Problem, b: int) -> Tensor:
     """All disjuncts of box b, those first that its middle is nearest to."""
+    order = margins_at_middle(graph, problem, b).argsort()
+    return order[problem.specification.rows[b, order, 0] >= 0]
+
+
+def margins_at_middle(graph: Graph, problem: Problem, b: int) -> Tensor:
+    """(disjuncts,) how far the middle of box b is from every disjunct: the error that bounds may have."""
     middle = (problem.box.lower[b : b + 1] + problem.box.upper[b : b + 1]) / 2
     at = torch.full((1,), b, device=middle.device)
-    margins = problem.specification.margins(middle, graph.forward(middle), at)[0].amax(1)
-    order = margins.argsort()
-    return order[problem.specification.rows[b, order, 0] >= 0]
+    return problem.specification.margins(middle, graph.forward(middle), at)[0].amax(1)

@@ -8,8 +8,6 @@ intervals come near to a proof; where they say nothing, what they pay says nothi
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -19,13 +17,14 @@ from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search.branching import Layout, scores, splittable
-from lirpa_verify.search.cheapest_first import hardest_first, open_by_lines
+from lirpa_verify.search.cheapest_first import hardest_first, margins_at_middle, open_by_lines
 from lirpa_verify.search.roots import make_roots
 from lirpa_verify.search.specification import Problem
 
 FIRST, MORE = 128, 4  # entries of the first round, and the factor to the next
 FEW = 4  # times as many undecided entries as a round bounds are bounded all at once as well
-LEAST_GAIN = 0.1  # of what a proof lacks, that a round has to take off
+NEAR = 8.0  # times the error that a proof allows, that lines over intervals may lack for it
+LEAST_GAIN = 0.25  # of what a proof lacks, that a round has to take off
 
 
 @torch.no_grad()
@@ -48,7 +47,7 @@ def narrowed(
         if undecided <= FEW * count:
             break
         before, (lacking, paid) = lacking, payments(graph, problem, b, disjuncts, values, layout)
-        if not 0 <= lacking <= (1 - LEAST_GAIN) * before or not math.isfinite(lacking):
+        if not 0 <= lacking <= min(NEAR, (1 - LEAST_GAIN) * before):
             break
         known = dict(enumerate(values))
         box = known.pop(0)
@@ -62,9 +61,10 @@ def narrowed(
 def payments(
     graph: Graph, problem: Problem, b: int, disjuncts: Tensor, values: list[Interval], layout: Layout
 ) -> tuple[float, Tensor]:
-    """What a proof of the hardest disjuncts lacks at most, and (entries,) what their rows pay for every entry.
+    """What a proof of the hardest disjuncts lacks, and what their rows pay for every entry (entries,).
 
-    As many of them as are bounded at once; bounds guide here, and rounding is not counted.
+    The first is relative to the error that the proof allows, at most. As many disjuncts count as are bounded at once;
+    bounds guide here, and rounding is not counted.
     """
     order = hardest_first(graph, problem, b)
     hardest = order[torch.isin(order, disjuncts)]
@@ -76,7 +76,8 @@ def payments(
     users = {u for z in layout.nodes for u in graph.users[z] if graph.nodes[u].operator.splittable}
     linear = backward(graph, start, intervals, watch=users)
     margin = linear.lower(values[0]).reshape(min(few, count), conjuncts) - roots.rhs[:few]
-    return -float(margin.amax(1).amin()), scores(graph, layout, intervals, {}, linear.watched)[0]
+    lacking = -margin.amax(1) / margins_at_middle(graph, problem, b)[hardest[:few]].clamp(min=0)
+    return float(lacking.amax()), scores(graph, layout, intervals, {}, linear.watched)[0]
 
 
 def dearest(paid: Tensor, count: int, layout: Layout) -> dict[int, Tensor]:
