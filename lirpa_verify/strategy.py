@@ -26,6 +26,7 @@ from lirpa_verify.methods import DEVICES, METHODS
 from lirpa_verify.network import Network
 from lirpa_verify.ranges import output_ranges
 from lirpa_verify.search.box_constants import with_box_constants
+from lirpa_verify.search.cheapest_first import proved_by_intervals
 from lirpa_verify.search.count import count_combinations
 from lirpa_verify.search.input_split import InputSplit, most_varying
 from lirpa_verify.search.input_split_beside import InputSplitBeside, input_split_trial
@@ -100,7 +101,10 @@ def verify(
     device = pick_device(options.device)
     problem, graph = prepare(network, prop)
     judge = Judge(network, prop, problem, model)
+    precise, posed = graph.to(torch.float64, device), problem.to(torch.float64, device)
     if options.method == "auto":
+        if proved_by_intervals(precise, posed, deadline):
+            return Result("unsat", reason="interval bounds")
         counted = count_combinations(graph, problem.to(torch.float64), deadline, judge, judge.outputs, report)
         if counted is not None:
             return counted
@@ -112,8 +116,7 @@ def verify(
     witness = attack.begin(deadline)
     if witness is not None:
         return Result("sat", witness, "attack")
-    graph, problem = graph.to(torch.float64, device), problem.to(torch.float64, device)
-    return prove(graph, problem, judge, deadline, options, report, Interlude(attack, deadline))
+    return prove(precise, posed, judge, deadline, options, report, Interlude(attack, deadline))
 
 
 def prove(

@@ -51,6 +51,7 @@ def bound_nodes(
     slopes: Mapping[int, Mapping[int, Slopes]] | None = None,
     until: Deadline = NEVER,
     signs_first: bool = False,
+    wanted: Mapping[int, Tensor] | None = None,
 ) -> list[Interval]:
     """Bounds of every node, tight at the nodes that nonlinear operators take.
 
@@ -63,6 +64,7 @@ def bound_nodes(
         until: when to be content with interval bounds for what is left.
         signs_first: for a single box: half the work where few signs stay undecided; the side of an interval
             that does not matter then may be a little wider.
+        wanted: per node which entries (batch or 1, entries) get backward bounds, if they are undecided; else all do.
 
     Returns:
         One interval per node, ``(batch or 1, *node)``.
@@ -92,6 +94,8 @@ def bound_nodes(
             value = intersect(value, outward(concretise(forms[i], varying)))
         if i in graph.tightened and method == "crown" and not (ahead and depth[i] <= 1 and i not in slopes):
             own, mask = slopes.get(i), undecided_entries(graph, i, value)
+            if wanted is not None:
+                mask = mask & wanted[i] if i in wanted else torch.zeros_like(mask)
             size = None if own else best_size(graph, i, int(mask.any(0).sum()))
             if size is None:
                 free, fixed = (own, {}) if own else (defaults, lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search.boxes import Boxes
 from lirpa_verify.search.specification import Specification
+
+ROWS_BYTES = 2**29  # of coefficients at the widest node in one pass
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,38 @@ def bound_rows(
     boxes: Boxes,
     values: list[Interval],
     disjuncts: Tensor | None = None,
+    terms: Mapping[int, Tensor] | None = None,
 ) -> RowBounds:
+    """Bounds by backward passes from the rows over bounds of the nodes, as many at once as memory allows.
+
+    `terms` are the `sizes` of these bounds, if known.
+    """
     kept = boxes.alive.any(0).nonzero().flatten() if disjuncts is None else disjuncts
+    terms = sizes(graph, values) if terms is None else terms
+    widest = max(node.size for node in graph.nodes) * boxes.lower.element_size()
+    most = max(1, ROWS_BYTES // (len(boxes) * specification.rows.shape[2] * widest))
+    parts = [rows_at_once(graph, specification, boxes, values, part, terms) for part in kept.split(most)]
+    if len(parts) == 1:
+        return parts[0]
+    weight, offset = (
+        torch.cat(ends, 1) for ends in zip(*((p.linear.weight, p.linear.offset) for p in parts), strict=True)
+    )
+    return RowBounds(kept, torch.cat([part.margin for part in parts], 1), LinearBound(weight, offset))
+
+
+def rows_at_once(
+    graph: Graph,
+    specification: Specification,
+    boxes: Boxes,
+    values: list[Interval],
+    kept: Tensor,
+    terms: Mapping[int, Tensor],
+) -> RowBounds:
+    """Bounds of the rows of the disjuncts `kept` in a single backward pass."""
     rows = specification.rows[boxes.origin][:, kept]  # (batch, kept, rows)
     flat = rows.clamp(min=0).flatten(1)
     start = starting_rows(graph, specification, specification.kind[flat])
-    linear = backward(graph, start, dict(enumerate(values)), sizes=sizes(graph, values))
+    linear = backward(graph, start, dict(enumerate(values)), sizes=terms)
     rhs = specification.rhs[flat]
     batch = len(boxes)
     linear = LinearBound(linear.weight.expand(batch, -1, -1), linear.offset.expand(batch, -1) - rhs, size=linear.size)

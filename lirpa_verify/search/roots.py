@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,10 +16,12 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.operators.relu_over_box import ReLUOverBox
 from lirpa_verify.search.branching import Layout, splittable
-from lirpa_verify.search.domains import Domains, Key, parameter_fields
+from lirpa_verify.search.domains import Domains, Key, join, parameter_fields
 from lirpa_verify.search.specification import Problem
 
 ROOT_STEPS = 100
+ROOTS_BYTES = 2**32  # of the roots that are bounded with gradients at once
+KEPT = 4  # times as many may stay open: what is kept of a domain is a small part of what bounding it takes
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Task:
         """Some disjuncts of one box of the problem, with bounds of the nodes over the box."""
         roots = make_roots(graph, problem, box, disjuncts)
         return Task(graph, roots, splittable(graph), tuple(values), sizes(graph, values), cuts)
+
+    def of_roots(self, index: Tensor) -> Task:
+        """The same about some of the roots only."""
+        roots = Roots({i: rows[index] for i, rows in self.roots.start.items()}, self.roots.rhs[index])
+        return replace(self, roots=roots)
 
     def single(self) -> Task:
         """In single precision, where bounds guide a search but certify nothing."""
@@ -127,6 +134,23 @@ def root_domains(task: Task, deadline: Deadline, steps: int = ROOT_STEPS, known:
     multipliers |= best.parameters.multipliers
     parameters = Parameters(best.parameters.positions, multipliers, best.parameters.weights)
     return domains.updated({**parameter_fields(parameters), ("margin", 0): best.margin[:, 0]})
+
+
+def open_domains(task: Task, deadline: Deadline, steps: int) -> Domains | None:
+    """Domains of the roots that stay open, bounded as by `root_domains`, as many at once as memory allows.
+
+    None where it does not suffice to keep them all.
+    """
+    number = torch.arange(len(task.roots.rhs), device=task.roots.rhs.device)
+    at_once = max(1, ROOTS_BYTES // task.bytes_per_domain())
+    kept: list[Domains] = []
+    for part in number.split(at_once):
+        found = root_domains(task if len(part) == len(number) else task.of_roots(part), deadline, steps)
+        found = found[found.open_index]
+        kept.append(found.updated({("root", 0): part[found.root]}))
+        if sum(map(len, kept)) > KEPT * at_once:
+            return None
+    return join(kept)
 
 
 def mixed_alone(weights: Tensor | None, conjuncts: int) -> Tensor | None:

@@ -21,18 +21,19 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import milp
 from lirpa_verify.search.activation_split import Outlook
-from lirpa_verify.search.bound_boxes import bound_rows, interval_rows, still_open
+from lirpa_verify.search.cheapest_first import open_disjuncts, open_over_intervals
 from lirpa_verify.search.cubes import Cube, Cubes, Guide, passes_per_half, unwatched
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.enclosed_root import enclosed
-from lirpa_verify.search.input_split import initial_boxes
 from lirpa_verify.search.jumps import decide_jumps
 from lirpa_verify.search.milp_beside import Beside, Interlude, Solver, running
-from lirpa_verify.search.roots import ROOT_STEPS, Task, make_roots, root_domains, rooted
+from lirpa_verify.search.roots import Task, make_roots, open_domains, root_domains, rooted
 from lirpa_verify.search.specification import Problem
+from lirpa_verify.search.where_it_pays import narrowed
 from lirpa_verify.verdict import Progress, Result, Witness
 
 FIRST_SHARE = 0.85  # of the time left for the first bounds of the whole box, without which nothing else succeeds
+PAYING_SHARE = 0.4  # of the time left for bounds of those entries of the nodes first that the property pays most for
 JUMPS_SHARE = 0.8  # of the time left for the sides of jumps, if these can close anything
 BOUNDS_SHARE = 0.25  # of the time left that improving them may take
 LEAST_STEPS = 3  # fewer gradient steps on intermediate bounds are not worth their first pass
@@ -68,34 +69,41 @@ def split_activations(
         if decided is not None:
             return decided
         box = Interval(problem.box.lower[b : b + 1], problem.box.upper[b : b + 1])
-        disjuncts = (problem.specification.rows[b, :, 0] >= 0).nonzero().flatten()
+        report(Progress("bounds"))
+        disjuncts, values = open_over_intervals(graph, problem, b, deadline)
+        until = deadline.within(PAYING_SHARE * deadline.remaining())
+        disjuncts, values = narrowed(graph, problem, b, disjuncts, values, until)
         if len(disjuncts) == 0:
             continue
-        report(Progress("bounds"))
         started = time.monotonic()
         with torch.no_grad():
-            values = bound_nodes(
-                graph, box, until=deadline.within(FIRST_SHARE * deadline.remaining()), signs_first=True
-            )
-            disjuncts = disjuncts[open_rows(graph, problem, b, disjuncts, values)]
+            known = dict(enumerate(values[1:], start=1))
+            until = deadline.within(FIRST_SHARE * deadline.remaining())
+            values = bound_nodes(graph, box, known=known, until=until, signs_first=True)
+            disjuncts = open_disjuncts(graph, problem, b, disjuncts, values, deadline)
         seconds = time.monotonic() - started
         if len(disjuncts) == 0:
             continue
         values = with_jumps(graph, problem, b, disjuncts, values, deadline, report)
-        disjuncts = disjuncts[open_rows(graph, problem, b, disjuncts, values)]
+        disjuncts = open_disjuncts(graph, problem, b, disjuncts, values, deadline)
         if len(disjuncts) == 0:
             continue
         task = Task.of(graph, problem, b, disjuncts, values)
-        domains = alpha_crown(task, deadline, report, QUICK_STEPS)
-        if len(domains.open_index) == 0:
+        found = open_domains(task, deadline, QUICK_STEPS)
+        if found is None:
+            return Result(
+                "unknown", reason="there is too little memory to bound so many disjuncts of so large a network"
+            )
+        if len(found) == 0:
             continue
-        disjuncts = disjuncts[domains.open_index]
+        report(Progress("alpha-crown", len(found), 0, float(found.margin.min())))
+        disjuncts = disjuncts[found.root]
         started = time.monotonic()
         before = values
         task, values, seconds = refined(task, values, problem, b, disjuncts, seconds, deadline)
         # Where nothing but the choice of disjuncts is new, these are bounded.
         same = values is before
-        domains = rooted(domains[domains.open_index], task.roots) if same else alpha_crown(task, deadline, report)
+        domains = rooted(found, task.roots) if same else alpha_crown(task, deadline, report)
         open_ = domains.open_index
         if len(open_) == 0:
             continue
@@ -125,20 +133,10 @@ def with_jumps(
     """Bounds of the nodes with arguments of jumps decided, where that may close some disjuncts."""
 
     def open_(known: list[Interval]) -> Tensor:
-        return open_rows(graph, problem, b, disjuncts, known)
+        return torch.isin(disjuncts, open_disjuncts(graph, problem, b, disjuncts, known))
 
     until = deadline.within(JUMPS_SHARE * deadline.remaining())
     return decide_jumps(graph, values, open_, until, lambda left: report(Progress("jumps", left)))
-
-
-def open_rows(graph: Graph, problem: Problem, b: int, disjuncts: Tensor, values: list[Interval]) -> Tensor:
-    """(disjuncts,) bool: of which no row alone is proved impossible by these bounds of the nodes."""
-    box = initial_boxes(problem)[slice(b, b + 1)]
-    by_lines = still_open(box, bound_rows(graph, problem.specification, box, values, disjuncts))[0]
-    bounds = interval_rows(graph, problem.specification, box, values)  # of a sum of steps these are tighter at times
-    by_intervals = torch.zeros_like(box.alive[0])
-    by_intervals[bounds.disjuncts] = still_open(box, bounds)[0]
-    return by_lines & by_intervals[disjuncts]
 
 
 def solve(cubes: Cubes, root: Cube, deadline: Deadline) -> Result:
@@ -148,8 +146,8 @@ def solve(cubes: Cubes, root: Cube, deadline: Deadline) -> Result:
     return cubes.solve(root) if result.verdict == "unknown" else result
 
 
-def alpha_crown(task: Task, deadline: Deadline, report: Callable[[Progress], None], steps: int = ROOT_STEPS) -> Domains:
-    domains = root_domains(task, deadline, steps)
+def alpha_crown(task: Task, deadline: Deadline, report: Callable[[Progress], None]) -> Domains:
+    domains = root_domains(task, deadline)
     report(Progress("alpha-crown", len(domains.open_index), 0, float(domains.margin.min())))
     return domains
 
