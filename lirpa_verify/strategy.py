@@ -33,6 +33,7 @@ from lirpa_verify.search.propagation import decided_by_propagation
 from lirpa_verify.search.single_pass import single_pass
 from lirpa_verify.search.specification import Problem, make_problem
 from lirpa_verify.search.split_activations import split_activations
+from lirpa_verify.search.unrectified import unrectified
 from lirpa_verify.verdict import Progress, Result
 from lirpa_verify.witness import Model
 from vnnlib import Property
@@ -104,6 +105,7 @@ def verify(
         counted = count_combinations(graph, problem.to(torch.float64), deadline, judge, judge.outputs, report)
         if counted is not None:
             return counted
+    graph, problem = unrectified(graph, problem)
     generator = torch.Generator().manual_seed(options.seed)
     attack = Attack(
         with_soft_steps(graph.to(torch.float32, device)), problem.to(torch.float32, device), judge, generator
