@@ -34,6 +34,7 @@ from lirpa_verify.search.propagation import decided_by_propagation
 from lirpa_verify.search.single_pass import single_pass
 from lirpa_verify.search.specification import Problem, make_problem
 from lirpa_verify.search.split_activations import split_activations
+from lirpa_verify.search.unrectified import unrectified
 from lirpa_verify.verdict import Progress, Result
 from lirpa_verify.witness import Model
 from vnnlib import Property
@@ -101,13 +102,14 @@ def verify(
     device = pick_device(options.device)
     problem, graph = prepare(network, prop)
     judge = Judge(network, prop, problem, model)
-    precise, posed = graph.to(torch.float64, device), problem.to(torch.float64, device)
+    graph, problem = graph.to(torch.float64, device), problem.to(torch.float64, device)
     if options.method == "auto":
-        if proved_by_intervals(precise, posed, deadline):
+        if proved_by_intervals(graph, problem, deadline):
             return Result("unsat", reason="interval bounds")
-        counted = count_combinations(graph, problem.to(torch.float64), deadline, judge, judge.outputs, report)
+        counted = count_combinations(graph, problem, deadline, judge, judge.outputs, report)
         if counted is not None:
             return counted
+    graph, problem = unrectified(graph, problem)
     generator = torch.Generator().manual_seed(options.seed % 2**64)
     attack = Attack(
         with_soft_steps(graph.to(torch.float32, device)), problem.to(torch.float32, device), judge, generator
@@ -116,7 +118,7 @@ def verify(
     witness = attack.begin(deadline)
     if witness is not None:
         return Result("sat", witness, "attack")
-    return prove(precise, posed, judge, deadline, options, report, Interlude(attack, deadline))
+    return prove(graph, problem, judge, deadline, options, report, Interlude(attack, deadline))
 
 
 def prove(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 
 import pytest
@@ -180,9 +181,15 @@ def test_a_linear_program_that_runs_out_of_time_is_tried_again(monkeypatch: pyte
     search = search_of(task)
     bounded = root_domains(task, LATER, steps=0)
     search.start(bounded.updated({("margin", 0): torch.full_like(bounded.margin, -0.1)}))
+
+    def stopped(*arguments: object) -> milp.Answer:
+        time.sleep(0.05)
+        return milp.Answer("stopped")
+
     with monkeypatch.context() as patched:
-        patched.setattr(milp, "solve", lambda *arguments: milp.Answer("stopped"))
+        patched.setattr(milp, "solve", stopped)
         assert search.run(LATER).verdict == "timeout" and search.stack.count == 1
+    assert search.spent > 0.05, "else it would seem to end soon for ever"
     assert search.run(LATER).verdict == "unsat" and search.closed == 1
 
 

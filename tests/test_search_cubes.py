@@ -12,6 +12,7 @@ from lirpa_verify.bounds.collapse import collapse
 from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
+from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import cubes
 from lirpa_verify.search.activation_split import ActivationSplit, Outlook
 from lirpa_verify.search.cubes import FIRST_SPLITS, MORE_SPLITS, Cube, Cubes, Growing, growable, with_roots
@@ -134,6 +135,28 @@ def test_a_long_search_waits_for_trees_of_the_neurons(monkeypatch: pytest.Monkey
         splits.append(cube.trees.splits)
     assert margins[1] > margins[0] and sorted(margins) == margins
     assert splits == [FIRST_SPLITS * MORE_SPLITS**k for k in range(len(splits))]
+
+
+def test_neurons_without_trees_are_bounded_from_those_with_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trees that had time for the first layer only narrow the last one as well."""
+    graph = graph_of(*network("residual", "relu", 61))
+    problem = setting("residual", "relu", 61, 0.05)
+    cube = root_of(graph, problem)
+    first, *_, last = sorted(cube.task.graph.tightened)
+    values = list(cube.task.nodes)
+    lower, upper = values[first]
+    values[first] = Interval(0.9 * lower + 0.1 * upper, 0.1 * lower + 0.9 * upper)
+    seen: list[list[Interval]] = []
+
+    def bounded(self: Cubes, cube: Cube, values: list[Interval], *others: object) -> Cube:
+        seen.append(values)
+        return cube
+
+    monkeypatch.setattr(cubes, "grown", lambda *arguments: values)
+    monkeypatch.setattr(Cubes, "bounded", bounded)
+    Cubes(problem, 0, LATER, lambda points: None, lambda progress: None, lambda: None).grow(cube, 1.0)
+    width = [float((v[last].upper - v[last].lower).sum()) for v in (seen[0], values)]
+    assert width[0] < 0.99 * width[1]
 
 
 @pytest.mark.parametrize(

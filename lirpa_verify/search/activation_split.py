@@ -113,10 +113,16 @@ class ActivationSplit:
 
     def run(self, deadline: Deadline) -> Result:
         """Closes all domains, finds a violation, or stops with `timeout` and can be run again."""
+        started = time.monotonic()
+        try:
+            return self.rounds(deadline)
+        finally:
+            self.spent += time.monotonic() - started
+
+    def rounds(self, deadline: Deadline) -> Result:
+        """As `run`, without counting the time."""
         size = max(1, BATCH_BYTES // self.fast.bytes_per_domain())
-        started, before = time.monotonic(), self.spent
         while self.stack.count:
-            self.spent = before + time.monotonic() - started
             if deadline.passed():
                 return Result("timeout", reason="time is up", statistics=self.statistics())
             domains = self.stack.pop(size)

@@ -274,11 +274,11 @@ class Cubes:
         started, trees, task = time.monotonic(), cube.trees, cube.task
         splits, share = (trees.splits * MORE_SPLITS, GROWTH_SHARE) if trees.splits else (FIRST_SPLITS, TRIAL_SHARE)
         growth = Growth(splits, self.deadline.within(min(seconds, share * self.deadline.remaining())))
-        values = grown(task.graph, task.nodes, task.cuts, growth)
+        values = grown(task.graph, task.nodes, task.cuts, growth)  # those without trees gain from those with trees:
+        values = optimise_nodes(task.graph, values[0], values, Effort(STEPS, self.deadline), task.cuts)
         cuts = with_decided(task, values) if task.cuts.sign else task.cuts
         better = self.bounded(cube, values, cuts, started)
-        pays = better.margin > (1 - LEAST_GAINED) * cube.margin
-        trees = Growing(splits, time.monotonic() - started, pays)
+        trees = Growing(splits, time.monotonic() - started, better.margin > (1 - LEAST_GAINED) * cube.margin)
         same = undecided(better.task) == undecided(task)  # else narrowing may gain more than it did
         found = replace(better, seconds=cube.seconds, narrowed=cube.narrowed and same, trees=trees)
         return [found] if len(found.domains.open_index) else []
