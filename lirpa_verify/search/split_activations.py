@@ -26,7 +26,7 @@ from lirpa_verify.search.cubes import Cube, Cubes, Guide, passes_per_half, unwat
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.enclosed_root import enclosed
 from lirpa_verify.search.input_split import initial_boxes
-from lirpa_verify.search.jumps import decide_jumps
+from lirpa_verify.search.jumps import decide_jumps, one_sided
 from lirpa_verify.search.milp_beside import Beside, Interlude, Solver, running
 from lirpa_verify.search.roots import ROOT_STEPS, Task, make_roots, root_domains, rooted
 from lirpa_verify.search.specification import Problem
@@ -72,9 +72,8 @@ def split_activations(
         report(Progress("bounds"))
         started = time.monotonic()
         with torch.no_grad():
-            values = bound_nodes(
-                graph, box, until=deadline.within(FIRST_SHARE * deadline.remaining()), signs_first=True
-            )
+            until = deadline.within(FIRST_SHARE * deadline.remaining())
+            values = bound_nodes(graph, box, until=until, signs_first=True, one_sided=one_sided(graph))
             disjuncts = disjuncts[open_rows(graph, problem, b, disjuncts, values)]
         seconds = time.monotonic() - started
         if len(disjuncts) == 0:
