@@ -52,6 +52,24 @@ def test_rows_of_single_entries(case: int) -> None:
     assert torch.allclose((rows * x.unsqueeze(1)).sum((2, 3, 4, 5)), result[:, entries])
 
 
+@pytest.mark.parametrize(
+    ("transposed", "groups", "weight", "space"),
+    [(True, 1, (5, 4, 2, 3), (3, 4)), (False, 6, (6, 1, 2, 3), (7, 11)), (False, 6, (6, 1, 2, 2), (4, 6))],
+)
+def test_patches_side_by_side(transposed: bool, groups: int, weight: tuple[int, ...], space: tuple[int, int]) -> None:
+    g = generator(3)
+    kernel, shape = normal(g, *weight), (1, groups if groups > 1 else weight[0], *space)
+    operator = Convolution(kernel, None, weight[2:], (0, 0), (1, 1), transposed, (0, 0), groups, shape)
+    x = normal(g, 4, *shape)
+    result = operator.linear(x)
+    rows = normal(g, 4, 3, *result.shape[1:])
+    (pushed,) = operator.transpose(rows)
+    assert operator.patches_apart and pushed.shape == (4, 3, *shape)
+    assert torch.allclose((rows * result.unsqueeze(1)).sum((2, 3, 4, 5)), (pushed * x.unsqueeze(1)).sum((2, 3, 4, 5)))
+    (slow,) = operator.transpose(rows.clone().requires_grad_())  # torch's way
+    assert torch.allclose(pushed, slow)
+
+
 def test_taps_are_left_to_torch_where_gradients_are_wanted() -> None:
     operator = convolution(0)
     rows = normal(generator(0), 2, 3, 1, 32, 3, 3).requires_grad_()

@@ -18,7 +18,7 @@ from lirpa_verify.graph.lower import lower
 from lirpa_verify.graph.simplify import simplify
 from lirpa_verify.load.record import record
 from lirpa_verify.operators.base import Interval
-from lirpa_verify.search.jumps import decide_jumps, jump, nearest
+from lirpa_verify.search.jumps import decide_jumps, jump, nearest, one_sided
 from lirpa_verify.search.split_activations import split_activations
 from lirpa_verify.threads import torch_threads
 
@@ -94,6 +94,29 @@ def test_nearest_entries_come_first() -> None:
     lower, upper = (end.flatten() for end in values[i])
     lack = [float((-lower if s.sign > 0 else upper)[s.entry] / (upper - lower)[s.entry]) for s in sides]
     assert lack == sorted(lack) and len(sides) == int(((lower < 0) & (upper > 0)).sum())
+
+
+def test_nodes_that_lead_to_jumps_alone_are_bounded_on_one_side() -> None:
+    graph, box, both = setting("one map", 0.2)
+    nodes = one_sided(graph)
+    i, _ = jump(graph) or (0, 0.0)
+    assert nodes and nodes < graph.ancestors[i] & graph.tightened
+    with torch.no_grad():
+        values = bound_nodes(graph, box, signs_first=True, one_sided=nodes)
+    points = graph.evaluate(samples(generator(4), box, 2000)[:, 0])
+    for interval, point in zip(values, points, strict=True):
+        assert bool(((interval.lower <= point + 1e-9) & (point <= interval.upper + 1e-9)).all())
+    wider = [float((v.upper - v.lower - b.upper + b.lower).sum()) for v, b in zip(values, both, strict=True)]
+    assert max(wider[z] for z in nodes) > 1e-3
+
+
+def test_nodes_that_lead_elsewhere_too_are_bounded_on_both_sides() -> None:
+    def both(x: torch.Tensor) -> torch.Tensor:
+        hidden = F.relu(F.conv2d(F.relu(F.conv2d(x, K1, padding=1)), K2, padding=1))
+        return (F.conv2d(hidden, K3) > 0).to(x.dtype).sum((1, 2, 3)) + hidden.sum((1, 2, 3))
+
+    graph = simplify(lower(record(both, [constant(1, 2, 12, 12)]), RULES))
+    assert jump(graph) is not None and not one_sided(graph)
 
 
 def test_networks_whose_jumps_depend_on_everything_are_left_alone() -> None:

@@ -10,7 +10,7 @@ what is known: where the interval is exact, or after a forward pass over one non
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -52,6 +52,7 @@ def bound_nodes(
     until: Deadline = NEVER,
     signs_first: bool = False,
     wanted: Mapping[int, Tensor] | None = None,
+    one_sided: Collection[int] = (),
 ) -> list[Interval]:
     """Bounds of every node, tight at the nodes that nonlinear operators take.
 
@@ -65,6 +66,7 @@ def bound_nodes(
         signs_first: for a single box: half the work where few signs stay undecided; the side of an interval
             that does not matter then may be a little wider.
         wanted: per node which entries (batch or 1, entries) get backward bounds, if they are undecided; else all do.
+        one_sided: with `signs_first`, nodes that are content with the first rows.
 
     Returns:
         One interval per node, ``(batch or 1, *node)``.
@@ -97,11 +99,13 @@ def bound_nodes(
             if wanted is not None:
                 mask = mask & wanted[i] if i in wanted else torch.zeros_like(mask)
             size = None if own else best_size(graph, i, int(mask.any(0).sum()))
+            first_only = i in one_sided
             if size is None:
                 free, fixed = (own, {}) if own else (defaults, lines)
-                value = tighten(graph, i, box, value, values, free, fixed, mask, until, centre.get(i))
+                value = tighten(graph, i, box, value, values, free, fixed, mask, until, centre.get(i), first_only)
             else:
-                value = tighten_in_windows(graph, i, box, value, values, lines, mask, size, until, centre.get(i))
+                here = centre.get(i)
+                value = tighten_in_windows(graph, i, box, value, values, lines, mask, size, until, here, first_only)
         values.append(value)
         if node.operator.bounded and method == "crown" and i not in lines:
             default = node.operator.default_slopes(*(values[a] for a in node.arguments))
@@ -136,6 +140,7 @@ def tighten(
     mask: Tensor,
     until: Deadline = NEVER,
     centre: Tensor | None = None,
+    first_only: bool = False,
 ) -> Interval:
     """Intersects the bounds of node i with backward bounds of its entries in a mask (batch or 1, entries).
 
@@ -143,7 +148,8 @@ def tighten(
     wants, or boxes that want about equally many rows are taken together, each with rows of its own.
     Where signs are all that is wanted, and the node's values somewhere in the box are given (`centre`), one row
     per entry comes first: the bound on the side that would exclude the other sign, with one of the other side that
-    is nearly as tight as a row of its own while few entries below are undecided.
+    is nearly as tight as a row of its own while few entries below are undecided. Entries that these leave undecided get
+    the other row too, unless the first ones are to do.
     """
     mask = mask.expand(box.lower.shape[0], -1)
     union = mask.any(0).nonzero().flatten()
@@ -166,7 +172,7 @@ def tighten(
         tighten_entries(replace(work, gaps=gaps, side=side), mask, part, room, lower, upper, until)
         left = mask & (lower < 0) & (upper > 0)  # cut graphs have no users of the node to ask
         part = part[left[:, part].any(0)]
-        if len(part):
+        if len(part) and not first_only:
             start = pushed_to_nonlinear(graph, i, part, known, box.lower)
             side = torch.where(centre.flatten()[part] > 0, -1.0, 1.0).to(box.lower)
             work = replace(work, start=start, gaps=gaps, side=side)
@@ -218,6 +224,7 @@ def tighten_in_windows(
     size: int,
     until: Deadline,
     centre: Tensor | None = None,
+    first_only: bool = False,
 ) -> Interval:
     """As `tighten`, window by window, each with the part of the graph that it depends on.
 
@@ -239,7 +246,9 @@ def tighten_in_windows(
             *below, last = field.values
             here = None if centre is None else cropped(centre, field.window, 1)
             output = field.graph.output
-            found = tighten(field.graph, output, below[0], last, below, {}, narrow, field.wanted, until, here)
+            found = tighten(
+                field.graph, output, below[0], last, below, {}, narrow, field.wanted, until, here, first_only
+            )
             cropped(lower, field.window, 1).copy_(found.lower)
             cropped(upper, field.window, 1).copy_(found.upper)
 

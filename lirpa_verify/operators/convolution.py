@@ -105,6 +105,11 @@ class Convolution(Linear):
     def transpose(self, rows: Tensor) -> tuple[Tensor, ...]:
         leading = rows.shape[:2]
         flat = rows.flatten(0, 2)
+        if self.patches_apart and flat.dtype == torch.float64 and not flat.requires_grad and flat.device.type == "cpu":
+            if self.transposed and self.groups == 1:
+                return (self.gathered(flat).unflatten(0, (*leading, -1)),)
+            if not self.transposed and self.groups == len(self.weight) == self.argument_shape[1]:
+                return (self.spread_out(flat).unflatten(0, (*leading, -1)),)
         if self.tap_by_tap(flat):
             return (self.transpose_by_taps(flat).unflatten(0, (*leading, -1)),)
         below = flat.new_empty(1).expand(flat.shape[0], *self.argument_shape[1:])  # only its shape is used
@@ -113,6 +118,28 @@ class Convolution(Linear):
             self.transposed, self.output_padding, self.groups, [True, False, False],
         )[0]  # fmt: skip
         return (result.unflatten(0, (*leading, -1)),)
+
+    @property
+    def patches_apart(self) -> bool:
+        """Whether kernels of a plane lie side by side: no entry is in two patches (torch is slow there in float64)."""
+        plain = not any(self.padding) and not any(self.output_padding) and all(d == 1 for d in self.dilation)
+        return plain and len(self.stride) == 2 and self.stride == tuple(self.weight.shape[2:])
+
+    def spread_out(self, flat: Tensor) -> Tensor:
+        """The transpose of pooling, channel by channel: (images, channels, *space) to (images, channels, *space)."""
+        below = flat.new_zeros(len(flat), *self.argument_shape[1:])
+        (height, width), (rows, columns) = flat.shape[2:], self.stride
+        for i in range(rows):
+            for j in range(columns):
+                factor = self.weight[:, 0, i, j].reshape(-1, 1, 1)
+                below[:, :, i : rows * height : rows, j : columns * width : columns] = flat * factor
+        return below
+
+    def gathered(self, flat: Tensor) -> Tensor:
+        """The transpose of a transposed convolution as one product: (images, out, *space) to (images, in, *space)."""
+        (height, width), (rows, columns) = self.argument_shape[2:], self.stride
+        patches = flat.reshape(len(flat), -1, height, rows, width, columns).permute(0, 2, 4, 1, 3, 5)
+        return (patches.reshape(len(flat), height, width, -1) @ self.weight.flatten(1).T).permute(0, 3, 1, 2)
 
     def tap_by_tap(self, flat: Tensor) -> bool:
         """Whether `transpose_by_taps` is the faster way: small images of many channels in float64 on a CPU."""

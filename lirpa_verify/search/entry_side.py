@@ -13,7 +13,6 @@ import torch
 
 from lirpa_verify.bounds.fields import Field, fields_of
 from lirpa_verify.bounds.interval import interval_step
-from lirpa_verify.bounds.optimised_nodes import Effort
 from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph, Node
@@ -25,12 +24,14 @@ from lirpa_verify.search.activation_split import ActivationSplit
 from lirpa_verify.search.branching import splittable
 from lirpa_verify.search.costliest import costliest
 from lirpa_verify.search.domains import Domains
-from lirpa_verify.search.output_constraint import assume_violation, with_decided
+from lirpa_verify.search.output_constraint import with_decided
 from lirpa_verify.search.roots import Roots, Task, root_domains
+from lirpa_verify.search.shared_slopes import assume_with_slopes
 
 STEPS, AGAIN = 8, 3  # of alpha-CROWN for the entry itself, first and after its neurons were bounded again
-ASSUMED_STEPS, COSTLIEST = 4, 32  # gradient steps for the neurons below it, and how many of every node
-LEAST_GAIN = 0.03  # of what the bound lacks: less is not worth bounding the neurons once more
+FEW, MANY = 32, 128  # neurons of every node that are bounded again
+LITTLE_GAIN = 0.25  # of what the bound lacks: from then on many neurons
+LEAST_GAIN = 0.03  # less is not worth bounding the neurons once more
 
 
 @dataclass(frozen=True)
@@ -42,33 +43,48 @@ class Side:
     limit: float  # proved once sign * entry > limit, which is a little beyond the jump
 
 
-def is_proved(graph: Graph, i: int, values: list[Interval], side: Side, deadline: Deadline) -> bool:
-    """Whether a search over what the entry of node i depends on proves its side; `values` are bounds of all nodes."""
-    task = task_of(graph, i, values, side)
-    if task is None:
-        return False
+@dataclass(frozen=True)
+class Attempt:
+    """A side that bounds alone have not proved."""
+
+    side: Side
+    task: Task
+    domain: Domains
+
+    @property
+    def lacking(self) -> float:
+        return -float(self.domain.margin)
+
+
+def attempted(task: Task, side: Side, deadline: Deadline) -> Attempt | None:
+    """What bounds leave of the side's task; None where they prove it."""
     found = assumed(task, root_domains(task, deadline, STEPS), deadline)
-    if found is None:
-        return True
-    task, domain = found
-    search = ActivationSplit(task, lambda point: None, lambda progress: None, lambda: None)
-    search.start(domain)
+    return None if found is None else Attempt(side, *found)
+
+
+def splits_prove(tried: Attempt, deadline: Deadline) -> bool:
+    """Whether a search proves what bounds did not."""
+    search = ActivationSplit(tried.task, lambda point: None, lambda progress: None, lambda: None)
+    search.start(tried.domain)
     return search.run(deadline).verdict == "unsat"
 
 
 def assumed(task: Task, domain: Domains, deadline: Deadline) -> tuple[Task, Domains] | None:
     """The task with bounds that hold wherever its only root is violated, as far as they gain; None where it is not."""
+    most = FEW
     while len(domain.open_index) and not deadline.passed():
         lacking = -float(domain.margin)
-        entries = costliest(task, domain, COSTLIEST)
-        values = assume_violation(task, lacking, Effort(ASSUMED_STEPS, deadline), entries)
+        values = assume_with_slopes(task, domain, costliest(task, domain, most))
         if values is None:
             return None
         cuts = with_decided(task, values)
         task = replace(task, nodes=tuple(values), sizes=sizes(task.graph, values), cuts=cuts)
         domain = root_domains(task, deadline, AGAIN, domain.parameters())
-        if float(domain.margin) < -(1 - LEAST_GAIN) * lacking:
+        left = -float(domain.margin)
+        if not left < (1 - LEAST_GAIN) * lacking:
             break
+        if left > (1 - LITTLE_GAIN) * lacking:
+            most = MANY
     return None if len(domain.open_index) == 0 else (task, domain)
 
 

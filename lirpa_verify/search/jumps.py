@@ -21,15 +21,16 @@ from lirpa_verify.graph.window import FIRST, fields, work
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.operators.rearrange import Move
 from lirpa_verify.operators.sign import Jump
-from lirpa_verify.search.entry_side import Side, is_proved
+from lirpa_verify.search.entry_side import Attempt, Side, attempted, splits_prove, task_of
 from lirpa_verify.threads import side_by_side
 
 CLEARANCE = 1e-6  # of an entry's width: how far beyond the jump it is proved to be
 SMALL_PART = 0.25  # of the work of a pass over the network: what a search over an entry's part may cost
 SHARES = 4  # of the time left per entry that one may take: those that lack little need less, and all have to be proved
-FAILURES = 8  # entries without a proof in their shares of the time, after which those further away are left alone
+FAILURES = 8  # entries without a proof, more than those with one, after which those further away are left alone
 
 Open = Callable[[list[Interval]], Tensor]  # bounds of all nodes -> (disjuncts,) which are not proved impossible
+Tell = Callable[[int], None]
 
 
 def decide_jumps(
@@ -37,7 +38,7 @@ def decide_jumps(
     values: list[Interval],
     open_: Open,
     deadline: Deadline,
-    tell: Callable[[int], None] = lambda left: None,
+    tell: Tell = lambda left: None,
 ) -> list[Interval]:
     """Bounds of all nodes with as many arguments of jumps decided as suffice to prove what can be proved that way.
 
@@ -52,16 +53,75 @@ def decide_jumps(
     if found is None:
         return values
     i, point = found
-    failed: set[int] = set()
-    while not deadline.passed() and len(failed) < FAILURES:
-        sides = [side for side in nearest(graph, i, point, values) if side.entry not in failed]
+    values, tried = with_bounded(graph, i, point, values, open_, deadline, tell)
+    return with_split(graph, i, values, tried, open_, deadline, tell)
+
+
+def with_bounded(
+    graph: Graph, i: int, point: float, values: list[Interval], open_: Open, deadline: Deadline, tell: Tell
+) -> tuple[list[Interval], list[Attempt]]:
+    """Bounds of all nodes with the sides of node i's entries that bounds prove, and what these leave of others."""
+    tried: set[int] = set()
+    attempts: list[Attempt] = []
+    while not deadline.passed() and 2 * len(attempts) <= len(tried) + FAILURES:
+        sides = [side for side in nearest(graph, i, point, values) if side.entry not in tried]
         part = sides[: fewest(graph, i, values, sides, open_)]
         if not part:
             break
         tell(len(part))
-        proved = searched(graph, i, values, part, deadline)
+        proved, left = bounded(graph, i, values, part, deadline)
         values = with_sides(graph, i, values, proved)
-        failed |= {side.entry for side in part} - {side.entry for side in proved}
+        attempts += left
+        tried |= {side.entry for side in part}
+    return values, attempts
+
+
+def bounded(
+    graph: Graph, i: int, values: list[Interval], sides: Sequence[Side], deadline: Deadline
+) -> tuple[list[Side], list[Attempt]]:
+    """Those of the sides that bounds prove, side by side, and what they leave of others; not all if most fail."""
+    proved: list[Side] = []
+    left: list[Attempt] = []
+
+    def bound(part: Sequence[Side]) -> None:
+        for side in part:
+            if deadline.passed() or len(left) > len(proved) + FAILURES:
+                return
+            task = task_of(graph, i, values, side)
+            if task is None:
+                continue
+            with torch.enable_grad():
+                attempt = attempted(task, side, deadline)
+            if attempt is None:
+                proved.append(side)
+            else:
+                left.append(attempt)
+
+    side_by_side(bound, sides)
+    return proved, left
+
+
+def with_split(
+    graph: Graph,
+    i: int,
+    values: list[Interval],
+    attempts: Sequence[Attempt],
+    open_: Open,
+    deadline: Deadline,
+    tell: Tell,
+) -> list[Interval]:
+    """Bounds of all nodes with those sides too that splits prove, the nearest ones first."""
+    attempts = sorted(attempts, key=lambda attempt: attempt.lacking)
+    failures = 0
+    while not deadline.passed() and failures < FAILURES:
+        part = attempts[: fewest(graph, i, values, [attempt.side for attempt in attempts], open_)]
+        if not part:
+            break
+        tell(len(part))
+        proved = searched(part, deadline)
+        values = with_sides(graph, i, values, proved)
+        failures += len(part) - len(proved)
+        attempts = attempts[len(part) :]
     return values
 
 
@@ -76,6 +136,23 @@ def jump(graph: Graph) -> tuple[int, float] | None:
         if i in graph.tightened and is_local(graph, i):
             return i, node.operator.point
     return None
+
+
+def one_sided(graph: Graph) -> frozenset[int]:
+    """The last nodes that are bounded before the jumps' node and lead to it alone.
+
+    Bounds on one side of their entries suffice for most entries of the jumps' node; what these leave undecided is
+    searched, and there both sides are bounded of the entries that matter.
+    """
+    found = jump(graph)
+    if found is None:
+        return frozenset()
+    i, _ = found
+    below = graph.ancestors[i] - {i}
+    bounded = [j for j in graph.tightened if j in below]
+    last = {j for j in bounded if not any(j != k and j in graph.ancestors[k] for k in bounded)}
+    inner = {k for k in below if last & graph.ancestors[k]}
+    return frozenset(last) if all(u in below or u == i for k in inner for u in graph.users[k]) else frozenset()
 
 
 def is_local(graph: Graph, i: int) -> bool:
@@ -130,24 +207,24 @@ def fewest(graph: Graph, i: int, values: list[Interval], sides: Sequence[Side], 
     return high
 
 
-def searched(graph: Graph, i: int, values: list[Interval], sides: Sequence[Side], deadline: Deadline) -> list[Side]:
-    """Those of the sides that are proved, side by side, each in a few even shares of the time left.
+def searched(attempts: Sequence[Attempt], deadline: Deadline) -> list[Side]:
+    """Those of the sides that a search proves, side by side, each in a few even shares of the time left.
 
     As many shares as failures are allowed are counted for others that will be tried instead.
     """
     proved: list[Side] = []
 
-    def search(part: Sequence[Side]) -> None:
+    def search(part: Sequence[Attempt]) -> None:
         failures = 0
-        for k, side in enumerate(part):
+        for k, attempt in enumerate(part):
             if deadline.passed() or failures == FAILURES:
                 return
             share = SHARES * deadline.remaining() / (len(part) - k + FAILURES - failures)
             with torch.enable_grad():
-                if is_proved(graph, i, values, side, deadline.within(share)):
-                    proved.append(side)
+                if splits_prove(attempt, deadline.within(share)):
+                    proved.append(attempt.side)
                 else:
                     failures += 1
 
-    side_by_side(search, sides)
+    side_by_side(search, attempts)
     return proved

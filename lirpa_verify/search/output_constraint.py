@@ -9,10 +9,9 @@ where an interval becomes empty there is no violation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from lirpa_verify.bounds.alpha_crown import Splits
 from lirpa_verify.bounds.intermediate import signs_suffice, undecided_entries
@@ -29,16 +28,13 @@ LEAST_NARROWED = 0.01  # share of a node's widths that has to go for the nodes b
 
 
 @torch.no_grad()
-def assume_violation(
-    task: Task, lacking: float, effort: Effort, only: Mapping[int, Tensor] | None = None
-) -> list[Interval] | None:
+def assume_violation(task: Task, lacking: float, effort: Effort) -> list[Interval] | None:
     """One sweep over the nodes of a task with one root.
 
     Args:
         task: in double precision.
         lacking: what the bound of the root lacks to exclude a violation, > 0.
         effort: gradient steps per bound, and a deadline.
-        only: entries (k,) of nodes; of nodes that it does not mention, and without it, all undecided ones are bounded.
 
     Returns:
         Bounds of the nodes that hold at every violation; None where there is none.
@@ -47,10 +43,7 @@ def assume_violation(
     fast = graph.to(torch.float32, task.roots.rhs.device)
     values = [*task.nodes, interval_step(graph.nodes[-1], list(task.nodes))]
     for i in sorted(graph.tightened, reverse=True):
-        mask = undecided_entries(graph, i, values[i])[0]
-        if only and i in only:
-            mask &= torch.zeros_like(mask).index_fill(0, only[i], True)
-        entries = mask.nonzero().flatten()
+        entries = undecided_entries(graph, i, values[i])[0].nonzero().flatten()
         if len(entries) == 0:
             continue
         goal = Goal(effort, splits, signs_suffice(graph, i), lacking)
@@ -62,9 +55,15 @@ def assume_violation(
             return None
         if narrowed < LEAST_NARROWED:
             break
-    for i, node in enumerate(task.graph.nodes[1:], start=1):
-        values[i] = intersect(values[i], interval_step(node, values))
-    return None if nothing_in(values) else values[:-1]
+    return propagated(task.graph, values[:-1])
+
+
+def propagated(graph: Graph, values: Sequence[Interval]) -> list[Interval]:
+    """Bounds of all nodes intersected with what follows from those before them."""
+    found = list(values[:1])
+    for i, node in enumerate(graph.nodes[1:], start=1):
+        found.append(intersect(values[i], interval_step(node, found)))
+    return found
 
 
 def with_violation(task: Task) -> tuple[Graph, Splits]:

@@ -25,7 +25,7 @@ from lirpa_verify.search.cheapest_first import open_disjuncts, open_over_interva
 from lirpa_verify.search.cubes import Cube, Cubes, Guide, passes_per_half, unwatched
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.enclosed_root import enclosed
-from lirpa_verify.search.jumps import decide_jumps
+from lirpa_verify.search.jumps import decide_jumps, one_sided
 from lirpa_verify.search.milp_beside import Beside, Interlude, Solver, running
 from lirpa_verify.search.roots import Task, make_roots, open_domains, root_domains, rooted
 from lirpa_verify.search.specification import Problem
@@ -79,7 +79,9 @@ def split_activations(
         with torch.no_grad():
             known = dict(enumerate(values[1:], start=1))
             until = deadline.within(FIRST_SHARE * deadline.remaining())
-            values = bound_nodes(graph, box, known=known, until=until, signs_first=True)
+            values = bound_nodes(
+                graph, box, known=known, until=until, signs_first=True, one_sided=one_sided(graph)
+            )
             disjuncts = open_disjuncts(graph, problem, b, disjuncts, values, deadline)
         seconds = time.monotonic() - started
         if len(disjuncts) == 0:
