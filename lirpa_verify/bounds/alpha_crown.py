@@ -208,7 +208,7 @@ def optimise(
             lines = lines_at(relaxed, parameters.positions)
             if step and parts:
                 turn = step % len(parts)
-                estimate, _ = bound(parts[turn].graph, replace(target, box=parts[turn].box), parameters, (), lines)
+                estimate, _ = bound(parts[turn].graph, sampled(target, parts[turn]), parameters, (), lines)
                 margins = estimate + lacking[turn]
             else:
                 margins, linear = bound(graph, target, parameters, watch, lines)
@@ -233,6 +233,12 @@ def optimise(
                 parameters.weights.clamp_(min=1e-3)
     assert best is not None
     return best
+
+
+def sampled(target: Target, part: Part) -> Target:
+    """The target with a part of the inputs."""
+    start, rhs = part.target(target.start, target.rhs)
+    return replace(target, start=start, rhs=rhs, box=part.box)
 
 
 def step_units(

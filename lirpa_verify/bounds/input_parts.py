@@ -9,6 +9,7 @@ estimate proves nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,6 +30,13 @@ class Part:
     graph: Graph
     box: Interval  # (batch, inputs of the part), around 0, wider by as much as there are fewer inputs
     index: Tensor  # (inputs of the part,)
+    middle: Tensor  # (inputs,) of the whole box
+
+    def target(self, start: Mapping[int, Tensor], rhs: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+        """What stands for ``sum(<start[i], node i>) - rhs``, where the start may be the input too."""
+        if 0 not in start:
+            return dict(start), rhs
+        return {**start, 0: start[0][..., self.index]}, rhs - start[0] @ self.middle
 
     def lacking(self, weight: Tensor, box: Interval) -> Tensor:
         """(batch, rows): the bound less its estimate, from its weights ``(batch, rows, inputs)``."""
@@ -59,7 +67,7 @@ def input_parts(graph: Graph, box: Interval) -> tuple[Part, ...]:
         first = replace(graph.nodes[0], shape=(len(index),)), replace(graph.nodes[1], operator=operator)
         chosen = radius[:, index]
         rest = [taken_directly(node, operator) for node in graph.nodes[2:]]
-        parts.append(Part(Graph((*first, *rest)), Interval(-chosen, chosen), index))
+        parts.append(Part(Graph((*first, *rest)), Interval(-chosen, chosen), index, middle[0]))
     return tuple(parts)
 
 

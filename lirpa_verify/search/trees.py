@@ -18,6 +18,7 @@ from torch import Tensor
 from lirpa_verify.bounds.alpha_crown import Splits, bound, optimise
 from lirpa_verify.bounds.collapse import collapse_below
 from lirpa_verify.bounds.crown import with_negated
+from lirpa_verify.bounds.input_parts import Part, input_parts
 from lirpa_verify.bounds.intermediate import signs_suffice, undecided_entries
 from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.optimised_nodes import gain
@@ -132,9 +133,13 @@ class Trees:
     settled: Tensor  # (roots,) the least bound of the leaves that are not split any more, infinite without any
     splits: Tensor  # (roots,) so far
     fast: Task = field(init=False)
+    parts: tuple[Part, ...] = field(init=False)  # of the inputs of `fast`
+    glance: Task = field(init=False)  # `fast` with a part of the inputs: enough to compare splits with each other
 
     def __post_init__(self) -> None:
         self.fast = self.exact.single()
+        self.parts = input_parts(self.fast.graph, self.fast.nodes[0])
+        self.glance = self.fast.glance(self.parts[0]) if self.parts else self.fast
 
     @staticmethod
     def planted(task: Task, signs: bool, growth: Growth) -> Trees:
@@ -158,7 +163,7 @@ class Trees:
             rest = torch.ones(len(self.leaves), dtype=torch.bool, device=worst.device)
             rest[worst] = False
             self.leaves = self.leaves[rest.nonzero().flatten()]
-            entry = choose(self.fast, chosen)
+            entry = choose(self.glance, chosen)
             self.settle(chosen[(entry < 0).nonzero().flatten()])
             divided = (entry >= 0).nonzero().flatten()
             if len(divided):
@@ -192,7 +197,7 @@ class Trees:
         inherited = leaves.parameters()
         active = {z: m for z, m in inherited.multipliers.items() if bool((leaves.fields["sign", z] != 0).any())}
         start, target = replace(inherited, multipliers=active), self.fast.target(leaves)
-        best = optimise(self.fast.graph, target, start, steps, self.proceed, RATE, goal=self.signs)
+        best = optimise(self.fast.graph, target, start, steps, self.proceed, RATE, self.signs, parts=self.parts)
         leaves = leaves.updated(parameter_fields(best.parameters))
         exact = leaves.double()
         with torch.no_grad():
