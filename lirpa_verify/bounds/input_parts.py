@@ -9,14 +9,14 @@ estimate proves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from lirpa_verify.graph.graph import Graph, Node
-from lirpa_verify.operators.base import Interval, pair
+from lirpa_verify.operators.base import Interval
 from lirpa_verify.operators.joint_dense import JointDense
 from lirpa_verify.operators.rearrange import Gather
 
@@ -38,10 +38,19 @@ class Part:
             return dict(start), rhs
         return {**start, 0: start[0][..., self.index]}, rhs - start[0] @ self.middle
 
-    def lacking(self, weight: Tensor, box: Interval) -> Tensor:
-        """(batch, rows): the bound less its estimate, from its weights ``(batch, rows, inputs)``."""
-        sizes = weight.detach().abs()
-        return pair(sizes[:, :, self.index], self.box.upper) - pair(sizes, (box.upper - box.lower) / 2)
+
+def lacking(parts: Sequence[Part], weight: Tensor, box: Interval) -> tuple[Tensor, ...]:
+    """Per part (batch, rows): the bound less its estimate, from its weights ``(batch, rows, inputs)``.
+
+    Args:
+        parts: of the inputs.
+        weight: of the linear bound.
+        box: ``(1, inputs)`` ends, from which the parts were made.
+    """
+    radii = ((box.lower - box.upper) / 2).mT.repeat(1, len(parts))
+    for k, part in enumerate(parts):
+        radii[part.index, k] += part.box.upper[0]
+    return (weight.detach().abs() @ radii).unbind(2)
 
 
 def input_parts(graph: Graph, box: Interval) -> tuple[Part, ...]:

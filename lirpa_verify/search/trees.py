@@ -34,7 +34,7 @@ from lirpa_verify.search.roots import Roots, Task, root_domains, unproved
 from lirpa_verify.search.split_domains import feasible, split
 
 FIRST_STEPS = 20  # gradient steps on the bound of a neuron before it has a tree
-STEPS, RATE = 6, 0.15  # on the bounds of a tree's leaves
+STEPS, RATE = 4, 0.2  # on the bounds of a tree's leaves
 BATCH = 128  # leaves that are split at once, at most
 BATCH_BYTES = 2**28  # of both halves, with gradients
 LEAVES_BYTES, FIELDS = 2**30, 6  # of all leaves together, which have so many tensors per bounded node
