@@ -8,7 +8,6 @@ arXiv:1711.07356, section 4; arXiv:2103.06624, section 4.) All neurons of a laye
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -40,8 +39,6 @@ BATCH_BYTES = 2**28  # of both halves, with gradients
 LEAVES_BYTES, FIELDS = 2**30, 6  # of all leaves together, which have so many tensors per bounded node
 SAMPLE = 16  # neurons of a node that come first, and tell whether the others are worth it
 LEAST_GAINED = 0.1  # share of their widths that has to go for that
-SHARE, LEAST_SECONDS = 1.0, 1.0  # what a node may take, as a multiple of what those below took, once that is so long:
-# where almost nothing can be decided, splits are better spent below
 
 
 @dataclass(frozen=True)
@@ -64,13 +61,13 @@ def grown(graph: Graph, values: Sequence[Interval], cuts: Splits, growth: Growth
     Returns:
         One interval per node, nowhere wider than `values`.
     """
-    started = time.monotonic()
-    improved = [values[0]]
+    improved, left = [values[0]], len(graph.tightened)
     for i, node in enumerate(graph.nodes[1:], start=1):
         value = intersect(values[i], interval_step(node, improved))
         if i in graph.tightened:
-            spent = time.monotonic() - started
-            until = growth.deadline if spent < LEAST_SECONDS else growth.deadline.within(SHARE * spent)
+            # Splits near the output decide most, and bounds below are what makes them do so: each layer gets its share.
+            until = growth.deadline.within(growth.deadline.remaining() / left)
+            left -= 1
             value = grown_node(graph, i, [*improved, value], cuts, Growth(growth.splits, until))
         improved.append(value)
     return improved
