@@ -10,9 +10,9 @@ from random_networks import generator, make_property, normal, problem_of
 from test_search_activation_split import search_of
 
 from lirpa_verify.bounds import input_parts as module
-from lirpa_verify.bounds.alpha_crown import Parameters, Target, bound, initial_positions, optimise
+from lirpa_verify.bounds.alpha_crown import Parameters, Target, bound, initial_positions, optimise, sampled
 from lirpa_verify.bounds.collapse import collapse
-from lirpa_verify.bounds.input_parts import input_parts, scattered
+from lirpa_verify.bounds.input_parts import input_parts, lacking, scattered
 from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph, Node
@@ -60,16 +60,19 @@ def test_every_input_is_in_one_part(size: int, count: int) -> None:
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_estimates_are_right_on_average_and_exact_where_they_start() -> None:
+@pytest.mark.parametrize("direct", [False, True])
+def test_estimates_are_right_on_average_and_exact_where_they_start(direct: bool) -> None:
     target, parameters = target_of(*wide(1))
     graph = wide(1)[0]
+    if direct:  # what is bounded depends on the inputs beside the network too
+        target = replace(target, start={**target.start, 0: normal(generator(7), 1, OUTPUTS, INPUTS)})
     parts = input_parts(graph, target.box)
     assert len(parts) == 8
     margin, linear = bound(graph, target, parameters)
-    estimates = torch.stack([bound(p.graph, replace(target, box=p.box), parameters)[0] for p in parts])
+    estimates = torch.stack([bound(p.graph, sampled(target, p), parameters)[0] for p in parts])
     torch.testing.assert_close(estimates.mean(0), margin, rtol=1e-4, atol=1e-5)
-    for part, estimate in zip(parts, estimates, strict=True):
-        torch.testing.assert_close(estimate + part.lacking(linear.weight, target.box), margin, rtol=1e-4, atol=1e-5)
+    for less, estimate in zip(lacking(parts, linear.weight, target.box), estimates, strict=True):
+        torch.testing.assert_close(estimate + less, margin, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", [2, 3, 4])

@@ -116,6 +116,19 @@ def test_time_that_is_up_leaves_the_bounds_as_they_were() -> None:
     assert_hold(graph.evaluate(points), values)
 
 
+def test_what_layers_leave_of_their_shares_of_the_time_is_for_those_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, box, _ = setting("residual", "leaky", 78)
+    count, given = len(graph.tightened), []
+
+    def quick(graph: Graph, i: int, values: list[Interval], cuts: Splits, growth: Growth) -> Interval:
+        given.append(growth.deadline.remaining())
+        return values[i]
+
+    monkeypatch.setattr(trees, "grown_node", quick)
+    grown(graph, bound_nodes(graph, box), NONE, Growth(1, Deadline.after(1e6)))
+    assert count > 1 and given == pytest.approx([1e6 / left for left in range(count, 0, -1)], rel=1e-3)
+
+
 def test_entries_are_taken_in_parts_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, box, points = setting("dense", "relu", 75, radius=0.5)
     values = bound_nodes(graph, box)

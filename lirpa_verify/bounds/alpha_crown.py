@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.crown import LinearBound, backward
-from lirpa_verify.bounds.input_parts import Part
+from lirpa_verify.bounds.input_parts import Part, lacking
 from lirpa_verify.bounds.rounding import margin
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval, Lines, Relaxations, Slopes
@@ -192,7 +192,7 @@ def optimise(
         rate: first step size, in units of a slope's range.
         goal: whether a margin above 0 is all that is wanted of a row.
         given: first steps of the multipliers of some nodes ``(batch, rows, *node)``, where coefficients do not tell.
-        parts: of the inputs, which all steps but the first take in turn; margins are estimates then.
+        parts: of the inputs, which the steps take in turn; margins are estimates then.
         unused_rate: first step size of multipliers that are 0, in units of the largest coefficient at their node.
     """
     parameters = parameters.map(lambda t: t.detach().clone())
@@ -202,19 +202,14 @@ def optimise(
     moments = [(torch.zeros_like(v), torch.zeros_like(v)) for v in variables]
     best: Optimised | None = None
     units: list[Tensor | float] = [1.0] * len(variables)
-    lacking: list[Tensor] = []
     relaxed = relaxations(graph, target.intervals, parameters.positions)
+    views = views_of(graph, target, parameters, lines_at(relaxed, parameters.positions), parts)
     for step in range(steps + 1):
-        watch = tuple(parameters.multipliers) if step == 0 else ()
+        view, watch = views[step % len(views)], tuple(parameters.multipliers) if step == 0 else ()
         with torch.set_grad_enabled(step < steps):
             lines = lines_at(relaxed, parameters.positions)
-            if step and parts:
-                turn = step % len(parts)
-                estimate, _ = bound(parts[turn].graph, replace(target, box=parts[turn].box), parameters, (), lines)
-                margins = estimate + lacking[turn]
-            else:
-                margins, linear = bound(graph, target, parameters, watch, lines)
-                lacking = [part.lacking(linear.weight, target.box) for part in parts]
+            estimate, linear = bound(view.graph, view.target, parameters, watch, lines)
+            margins = estimate + view.lacking
         if watch:
             units = step_units(parameters, linear, rate, given or {}, unused_rate)
         best = improved(best, margins.detach(), parameters)
@@ -235,6 +230,33 @@ def optimise(
                 parameters.weights.clamp_(min=1e-3)
     assert best is not None
     return best
+
+
+@dataclass(frozen=True)
+class View:
+    """A network and a target with all inputs or some of them."""
+
+    graph: Graph
+    target: Target
+    lacking: Tensor | float = 0.0  # what it tells too little, where the ascent starts
+
+
+@torch.no_grad()
+def views_of(
+    graph: Graph, target: Target, parameters: Parameters, lines: Mapping[int, Lines], parts: Sequence[Part]
+) -> list[View]:
+    """What the steps of an ascent see in turn: parts of the inputs, or all of them where there are none."""
+    if not parts:
+        return [View(graph, target)]
+    _, whole = bound(graph, target, parameters, (), lines)
+    less = lacking(parts, whole.weight, target.box)
+    return [View(part.graph, sampled(target, part), lack) for part, lack in zip(parts, less, strict=True)]
+
+
+def sampled(target: Target, part: Part) -> Target:
+    """The target with a part of the inputs."""
+    start, rhs = part.target(target.start, target.rhs)
+    return replace(target, start=start, rhs=rhs, box=part.box)
 
 
 def step_units(

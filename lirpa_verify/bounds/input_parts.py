@@ -9,13 +9,14 @@ estimate proves nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from lirpa_verify.graph.graph import Graph, Node
-from lirpa_verify.operators.base import Interval, pair
+from lirpa_verify.operators.base import Interval
 from lirpa_verify.operators.joint_dense import JointDense
 from lirpa_verify.operators.rearrange import Gather
 
@@ -29,11 +30,27 @@ class Part:
     graph: Graph
     box: Interval  # (batch, inputs of the part), around 0, wider by as much as there are fewer inputs
     index: Tensor  # (inputs of the part,)
+    middle: Tensor  # (inputs,) of the whole box
 
-    def lacking(self, weight: Tensor, box: Interval) -> Tensor:
-        """(batch, rows): the bound less its estimate, from its weights ``(batch, rows, inputs)``."""
-        sizes = weight.detach().abs()
-        return pair(sizes[:, :, self.index], self.box.upper) - pair(sizes, (box.upper - box.lower) / 2)
+    def target(self, start: Mapping[int, Tensor], rhs: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+        """What stands for ``sum(<start[i], node i>) - rhs``, where the start may be the input too."""
+        if 0 not in start:
+            return dict(start), rhs
+        return {**start, 0: start[0][..., self.index]}, rhs - start[0] @ self.middle
+
+
+def lacking(parts: Sequence[Part], weight: Tensor, box: Interval) -> tuple[Tensor, ...]:
+    """Per part (batch, rows): the bound less its estimate, from its weights ``(batch, rows, inputs)``.
+
+    Args:
+        parts: of the inputs.
+        weight: of the linear bound.
+        box: ``(1, inputs)`` ends, from which the parts were made.
+    """
+    radii = ((box.lower - box.upper) / 2).mT.repeat(1, len(parts))
+    for k, part in enumerate(parts):
+        radii[part.index, k] += part.box.upper[0]
+    return (weight.detach().abs() @ radii).unbind(2)
 
 
 def input_parts(graph: Graph, box: Interval) -> tuple[Part, ...]:
@@ -59,7 +76,7 @@ def input_parts(graph: Graph, box: Interval) -> tuple[Part, ...]:
         first = replace(graph.nodes[0], shape=(len(index),)), replace(graph.nodes[1], operator=operator)
         chosen = radius[:, index]
         rest = [taken_directly(node, operator) for node in graph.nodes[2:]]
-        parts.append(Part(Graph((*first, *rest)), Interval(-chosen, chosen), index))
+        parts.append(Part(Graph((*first, *rest)), Interval(-chosen, chosen), index, middle[0]))
     return tuple(parts)
 
 

@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -80,11 +80,8 @@ class ActivationSplit:
 
     def __post_init__(self) -> None:
         self.fast = self.exact.single()
-        self.parts = () if 0 in self.fast.roots.start else input_parts(self.fast.graph, self.fast.nodes[0])
-        self.glance = self.fast
-        if self.parts:
-            first = self.parts[0]
-            self.glance = replace(self.fast, graph=first.graph, nodes=(first.box, *self.fast.nodes[1:]))
+        self.parts = input_parts(self.fast.graph, self.fast.nodes[0])
+        self.glance = self.fast.glance(self.parts[0]) if self.parts else self.fast
 
     def start(self, domains: Domains) -> None:
         """Takes bounded root domains; those that are open are searched."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.alpha_crown import NONE, Parameters, Splits, Target, initial_positions, optimise
+from lirpa_verify.bounds.input_parts import Part
 from lirpa_verify.bounds.rounding import single
 from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
@@ -62,6 +63,11 @@ class Task:
         roots = Roots({i: rows.float() for i, rows in self.roots.start.items()}, self.roots.rhs.float())
         nodes = tuple(single(interval) for interval in self.nodes)
         return Task(self.graph.to(torch.float32, device), roots, self.layout, nodes, None, self.cuts.map(Tensor.float))
+
+    def glance(self, part: Part) -> Task:
+        """With a part of the inputs: enough to compare splits with each other."""
+        roots = Roots(*part.target(self.roots.start, self.roots.rhs))
+        return replace(self, graph=part.graph, roots=roots, nodes=(part.box, *self.nodes[1:]))
 
     def target(self, domains: Domains) -> Target:
         """What to bound for each domain; the box is shared unless splits cut it."""

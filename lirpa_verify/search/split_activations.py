@@ -79,9 +79,7 @@ def split_activations(
         with torch.no_grad():
             known = dict(enumerate(values[1:], start=1))
             until = deadline.within(FIRST_SHARE * deadline.remaining())
-            values = bound_nodes(
-                graph, box, known=known, until=until, signs_first=True, one_sided=one_sided(graph)
-            )
+            values = bound_nodes(graph, box, known=known, until=until, signs_first=True, one_sided=one_sided(graph))
             disjuncts = open_disjuncts(graph, problem, b, disjuncts, values, deadline)
         seconds = time.monotonic() - started
         if len(disjuncts) == 0:

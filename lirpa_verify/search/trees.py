@@ -8,7 +8,6 @@ arXiv:1711.07356, section 4; arXiv:2103.06624, section 4.) All neurons of a laye
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from lirpa_verify.bounds.alpha_crown import Splits, bound, optimise
 from lirpa_verify.bounds.collapse import collapse_below
 from lirpa_verify.bounds.crown import with_negated
+from lirpa_verify.bounds.input_parts import Part, input_parts
 from lirpa_verify.bounds.intermediate import signs_suffice, undecided_entries
 from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.optimised_nodes import gain
@@ -33,14 +33,12 @@ from lirpa_verify.search.roots import Roots, Task, root_domains, unproved
 from lirpa_verify.search.split_domains import feasible, split
 
 FIRST_STEPS = 20  # gradient steps on the bound of a neuron before it has a tree
-STEPS, RATE = 6, 0.15  # on the bounds of a tree's leaves
+STEPS, RATE = 4, 0.2  # on the bounds of a tree's leaves
 BATCH = 128  # leaves that are split at once, at most
 BATCH_BYTES = 2**28  # of both halves, with gradients
 LEAVES_BYTES, FIELDS = 2**30, 6  # of all leaves together, which have so many tensors per bounded node
 SAMPLE = 16  # neurons of a node that come first, and tell whether the others are worth it
 LEAST_GAINED = 0.1  # share of their widths that has to go for that
-SHARE, LEAST_SECONDS = 1.0, 1.0  # what a node may take, as a multiple of what those below took, once that is so long:
-# where almost nothing can be decided, splits are better spent below
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,13 @@ def grown(graph: Graph, values: Sequence[Interval], cuts: Splits, growth: Growth
     Returns:
         One interval per node, nowhere wider than `values`.
     """
-    started = time.monotonic()
-    improved = [values[0]]
+    improved, left = [values[0]], len(graph.tightened)
     for i, node in enumerate(graph.nodes[1:], start=1):
         value = intersect(values[i], interval_step(node, improved))
         if i in graph.tightened:
-            spent = time.monotonic() - started
-            until = growth.deadline if spent < LEAST_SECONDS else growth.deadline.within(SHARE * spent)
+            # Splits near the output decide most, and bounds below are what makes them do so: each layer gets its share.
+            until = growth.deadline.within(growth.deadline.remaining() / left)
+            left -= 1
             value = grown_node(graph, i, [*improved, value], cuts, Growth(growth.splits, until))
         improved.append(value)
     return improved
@@ -132,9 +130,13 @@ class Trees:
     settled: Tensor  # (roots,) the least bound of the leaves that are not split any more, infinite without any
     splits: Tensor  # (roots,) so far
     fast: Task = field(init=False)
+    parts: tuple[Part, ...] = field(init=False)  # of the inputs of `fast`
+    glance: Task = field(init=False)  # `fast` with a part of the inputs: enough to compare splits with each other
 
     def __post_init__(self) -> None:
         self.fast = self.exact.single()
+        self.parts = input_parts(self.fast.graph, self.fast.nodes[0])
+        self.glance = self.fast.glance(self.parts[0]) if self.parts else self.fast
 
     @staticmethod
     def planted(task: Task, signs: bool, growth: Growth) -> Trees:
@@ -158,7 +160,7 @@ class Trees:
             rest = torch.ones(len(self.leaves), dtype=torch.bool, device=worst.device)
             rest[worst] = False
             self.leaves = self.leaves[rest.nonzero().flatten()]
-            entry = choose(self.fast, chosen)
+            entry = choose(self.glance, chosen)
             self.settle(chosen[(entry < 0).nonzero().flatten()])
             divided = (entry >= 0).nonzero().flatten()
             if len(divided):
@@ -192,7 +194,7 @@ class Trees:
         inherited = leaves.parameters()
         active = {z: m for z, m in inherited.multipliers.items() if bool((leaves.fields["sign", z] != 0).any())}
         start, target = replace(inherited, multipliers=active), self.fast.target(leaves)
-        best = optimise(self.fast.graph, target, start, steps, self.proceed, RATE, goal=self.signs)
+        best = optimise(self.fast.graph, target, start, steps, self.proceed, RATE, self.signs, parts=self.parts)
         leaves = leaves.updated(parameter_fields(best.parameters))
         exact = leaves.double()
         with torch.no_grad():
