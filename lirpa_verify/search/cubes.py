@@ -52,9 +52,9 @@ LONGER = 2  # than their searches may take, parts are narrowed at most
 PARTS, HOPE = 4, 8  # of what a search has left; searches are hopeless that would take so many times the time left
 DOUBT = 1.0  # of what cuts are expected to cost, as a logarithm to base 2: their gains fall as they go on
 LEAST_BUDGET = 1.0  # seconds of search before it is judged
-FIRST_SPLITS, MORE_SPLITS = 8, 4  # of the first trees per end of a neuron, and the factor to the next ones
+FIRST_SPLITS, MORE_SPLITS = 12, 4  # of the first trees per end of a neuron, and the factor to the next ones
 DEARER, GROWTH_SHARE = 2, 0.5  # what those take longer, as they have less to decide; of the time left, at most
-TINY = 1e-12  # gain per level of a tree that gains nothing
+TINY = 1e-12  # gain per level of a tree that gains nothing, and what a bound of 0 lacks
 
 
 Found = TypeVar("Found")
@@ -325,7 +325,7 @@ class Cubes:
             after = self.bounded(cube, values, with_decided(cube.task, values), started)
             if len(after.domains.open_index) == 0:
                 return None
-            gained = max(1 - after.margin / cube.margin, 1 - undecided(after.task) / max(1, undecided(cube.task)))
+            gained = max(1 - after.margin / min(cube.margin, -TINY), 1 - undecided(after.task) / max(1, undecided(cube.task)))
             if gained < LEAST_GAINED:
                 return cube
             cube = replace(after, seconds=cube.seconds, narrowed=True, trees=cube.trees)
