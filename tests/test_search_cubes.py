@@ -15,7 +15,8 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import cubes
 from lirpa_verify.search.activation_split import ActivationSplit, Outlook
-from lirpa_verify.search.cubes import FIRST_SPLITS, MORE_SPLITS, Cube, Cubes, Growing, growable, with_roots
+from lirpa_verify.search.cube import Cube, Growing, growable, with_roots
+from lirpa_verify.search.cubes import FIRST_SPLITS, MORE_SPLITS, Cubes
 from lirpa_verify.search.halves import halved
 from lirpa_verify.search.in_turn import InTurn
 from lirpa_verify.search.roots import Task, mixed_alone, root_domains
@@ -135,6 +136,17 @@ def test_a_long_search_waits_for_trees_of_the_neurons(monkeypatch: pytest.Monkey
         splits.append(cube.trees.splits)
     assert margins[1] > margins[0] and sorted(margins) == margins
     assert splits == [FIRST_SPLITS * MORE_SPLITS**k for k in range(len(splits))]
+
+
+def test_a_cube_whose_bound_is_zero_is_narrowed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a sweep takes off what a bound lacks is relative; a bound of 0 lacks nothing, and is open."""
+    graph = graph_of(*network("dense", "relu", 61))
+    problem = setting("dense", "relu", 61, 0.4)
+    root = root_of(graph, problem)
+    cube = replace(root, domains=root.domains.updated({("margin", 0): torch.zeros_like(root.domains.margin)}))
+    found = Cubes(problem, 0, LATER, lambda points: None, lambda progress: None, lambda: None)
+    monkeypatch.setattr(cubes, "assume_violation", lambda task, lacking, effort: list(task.nodes))
+    assert found.narrow_root(cube) is cube
 
 
 def test_neurons_without_trees_are_bounded_from_those_with_trees(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ from lirpa_verify.bounds.optimised_nodes import Effort
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
-from lirpa_verify.search.cubes import Cube, Cubes
+from lirpa_verify.search.cube import Cube
+from lirpa_verify.search.cubes import Cubes
 from lirpa_verify.search.halves import halved
 from lirpa_verify.search.output_constraint import assume_violation, nothing_in, with_decided
 from lirpa_verify.search.roots import Task, root_domains

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -22,20 +22,31 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.alpha_crown import Splits
-from lirpa_verify.bounds.collapse import collapse, collapsible
+from lirpa_verify.bounds.collapse import collapse
 from lirpa_verify.bounds.optimised_nodes import STEP_PASSES, Effort, optimise_nodes
 from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search.activation_split import HOPELESS, ActivationSplit, Outlook
 from lirpa_verify.search.box_root import over_box_root
-from lirpa_verify.search.branching import splitter
-from lirpa_verify.search.domains import Domains, join
+from lirpa_verify.search.cube import (
+    TINY,
+    Cube,
+    Going,
+    Growing,
+    divisible,
+    growable,
+    levels,
+    size,
+    undecided,
+    with_roots,
+)
+from lirpa_verify.search.domains import join
 from lirpa_verify.search.halves import Half, halved, looseness
 from lirpa_verify.search.in_turn import InTurn
-from lirpa_verify.search.influence import entry_gaps, influence
+from lirpa_verify.search.influence import influence
 from lirpa_verify.search.output_constraint import assume_violation, nothing_in, with_decided
-from lirpa_verify.search.roots import Roots, Task, root_domains, rooted
+from lirpa_verify.search.roots import Task, root_domains
 from lirpa_verify.search.specification import Problem
 from lirpa_verify.search.subtrees import common_splits, hull, subtrees
 from lirpa_verify.search.trees import Growth, grown
@@ -54,60 +65,14 @@ DOUBT = 1.0  # of what cuts are expected to cost, as a logarithm to base 2: thei
 LEAST_BUDGET = 1.0  # seconds of search before it is judged
 FIRST_SPLITS, MORE_SPLITS = 12, 4  # of the first trees per end of a neuron, and the factor to the next ones
 DEARER, GROWTH_SHARE = 2, 0.5  # what those take longer, as they have less to decide; of the time left, at most
-TINY = 1e-12  # gain per level of a tree that gains nothing, and what a bound of 0 lacks
 
 
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True)
-class Growing:
-    """The trees of a cube's neurons."""
-
-    splits: int = 0  # per end of a neuron
-    seconds: float = 0.0  # that they took
-    pays: bool = True  # whether they brought the cube nearer to a proof
-
-
-@dataclass(frozen=True)
-class Cube:
-    """A part of the network's behaviour, bounded."""
-
-    task: Task  # its network is collapsed where that is possible
-    disjuncts: Tensor  # of the problem, one per root of the task
-    domains: Domains
-    seconds: float  # that bounding it took, or would take one of its halves
-    searched: bool = False  # whether searches were given up
-    narrowed: bool = False  # whether bounds under the assumption of a violation were tried
-    trees: Growing = Growing()
-    going: Going | None = None
-
-    @property
-    def margin(self) -> float:
-        return float(self.domains.margin.min())
-
-
-@dataclass(frozen=True)
-class Going:
-    """A search that has not ended, of a part of a cube with one root."""
-
-    cube: Cube  # the whole
-    search: ActivationSplit  # of the domains that are left in the part
-
-
 def passes_per_half() -> int:
     """Passes over all nodes that a half of a cube takes: bounding candidates, then optimising the one chosen."""
     return CANDIDATES + STEP_PASSES * STEPS
-
-
-def growable(cube: Cube) -> bool:
-    """Whether more trees may bring the cube nearer to a proof."""
-    return cube.trees.pays and math.isfinite(cube.margin) and collapsible(cube.task.graph)
-
-
-def divisible(cube: Cube) -> bool:
-    """Whether cuts can bring the cube nearer to a proof."""
-    return bool(cube.task.layout.nodes) and math.isfinite(cube.margin)
 
 
 Guide = Callable[[Tensor, int, Tensor], None]  # points (points, inputs), their box, and (points,) their disjuncts
@@ -325,7 +290,8 @@ class Cubes:
             after = self.bounded(cube, values, with_decided(cube.task, values), started)
             if len(after.domains.open_index) == 0:
                 return None
-            gained = max(1 - after.margin / min(cube.margin, -TINY), 1 - undecided(after.task) / max(1, undecided(cube.task)))
+            decided = 1 - undecided(after.task) / max(1, undecided(cube.task))
+            gained = max((after.margin - cube.margin) / max(-cube.margin, TINY), decided)
             if gained < LEAST_GAINED:
                 return cube
             cube = replace(after, seconds=cube.seconds, narrowed=True, trees=cube.trees)
@@ -371,30 +337,3 @@ class Cubes:
                 best = gain, halves
         assert best is not None
         return best[1]
-
-
-def with_roots(cube: Cube, wanted: Sequence[int]) -> Cube:
-    """The cube with some of its roots."""
-    if len(cube.domains) == len(wanted):
-        return cube
-    index = torch.tensor(wanted, device=cube.disjuncts.device)
-    roots = Roots({i: rows[index] for i, rows in cube.task.roots.start.items()}, cube.task.roots.rhs[index])
-    task = replace(cube.task, roots=roots)
-    return replace(cube, task=task, disjuncts=cube.disjuncts[index], domains=rooted(cube.domains[index], roots))
-
-
-def levels(cube: Cube, rate: float) -> float:
-    """Of splits that a cube needs, where each gains so much."""
-    return -cube.margin / max(rate, TINY)
-
-
-def size(cubes: Sequence[Cube], rate: float) -> float:
-    """Leaves of the searches of all cubes, where a level of splits gains so much."""
-    return sum(2 ** min(levels(cube, rate), HOPELESS) for cube in cubes)
-
-
-def undecided(task: Task) -> int:
-    """Entries that can be split to some effect."""
-    return sum(
-        int((entry_gaps(task.graph, splitter(task.graph, z), task.nodes[z])[1] > 0).sum()) for z in task.layout.nodes
-    )

@@ -16,7 +16,8 @@ from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Slopes
 from lirpa_verify.search.branching import splittable
-from lirpa_verify.search.cubes import STEPS, Cube
+from lirpa_verify.search.cube import Cube
+from lirpa_verify.search.cubes import STEPS
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.roots import Roots, Task, root_domains
 from lirpa_verify.search.split_domains import images

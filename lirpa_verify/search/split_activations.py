@@ -22,7 +22,8 @@ from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import milp
 from lirpa_verify.search.activation_split import Outlook
 from lirpa_verify.search.cheapest_first import open_disjuncts, open_over_intervals
-from lirpa_verify.search.cubes import Cube, Cubes, Guide, passes_per_half, unwatched
+from lirpa_verify.search.cube import Cube
+from lirpa_verify.search.cubes import Cubes, Guide, passes_per_half, unwatched
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.enclosed_root import enclosed
 from lirpa_verify.search.jumps import decide_jumps, one_sided
