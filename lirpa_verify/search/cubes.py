@@ -63,7 +63,7 @@ LONGER = 2  # than their searches may take, parts are narrowed at most
 PARTS, HOPE = 4, 8  # of what a search has left; searches are hopeless that would take so many times the time left
 DOUBT = 1.0  # of what cuts are expected to cost, as a logarithm to base 2: their gains fall as they go on
 LEAST_BUDGET = 1.0  # seconds of search before it is judged
-FIRST_SPLITS, MORE_SPLITS = 12, 4  # of the first trees per end of a neuron, and the factor to the next ones
+FIRST_SPLITS, MORE_SPLITS = 8, 4  # of the first trees per end of a neuron, and the factor to the next ones
 DEARER, GROWTH_SHARE = 2, 0.5  # what those take longer, as they have less to decide; of the time left, at most
 
 
