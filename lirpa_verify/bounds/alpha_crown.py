@@ -113,8 +113,13 @@ def slopes_at(graph: Graph, intervals: Mapping[int, Interval], positions: Mappin
         node = graph.nodes[i]
         limits = node.operator.slope_range(*(intervals[a] for a in node.arguments))
         assert limits is not None
-        slopes[i] = Slopes(*(lo + p * (hi - lo) for p, lo, hi in zip(position, *limits, strict=True)))
+        slopes[i] = between(position, limits)
     return slopes
+
+
+def between(position: Slopes, limits: tuple[Slopes, Slopes]) -> Slopes:
+    """The slopes at positions in [0, 1] between their limits."""
+    return Slopes(*(lo + p * (hi - lo) for p, lo, hi in zip(position, *limits, strict=True)))
 
 
 def relaxations(

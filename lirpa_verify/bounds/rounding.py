@@ -54,6 +54,15 @@ def intersect(a: Interval, b: Interval) -> Interval:
     return Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))
 
 
+def with_entries(value: Interval, index: Tensor, found: Interval) -> Interval:
+    """Bounds ``(1, *node)`` with new ones (1, entries) of some entries (entries,), which may turn out empty."""
+    shape = value.lower.shape
+    lower, upper = (end.flatten(1).clone() for end in value)
+    lower[:, index] = torch.fmax(lower[:, index], found.lower)
+    upper[:, index] = torch.fmin(upper[:, index], found.upper)
+    return Interval(lower.reshape(shape), upper.reshape(shape))
+
+
 def single(interval: Interval) -> Interval:
     """The smallest single-precision interval around one in double precision."""
     lower, upper = interval.lower.float(), interval.upper.float()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lirpa_verify.bounds.alpha_crown import bound, slopes_at
+from lirpa_verify.bounds.alpha_crown import between, bound, slopes_at
 from lirpa_verify.bounds.collapse import collapsible
 from lirpa_verify.operators.base import Interval, Lines, Operator, Slopes
 from lirpa_verify.search.costliest import scored
@@ -89,12 +89,7 @@ def halves_lines(operator: Operator, interval: Interval, position: Slopes) -> tu
     found = []
     for half in (Interval(interval.lower, point), Interval(point, interval.upper)):
         limits = operator.slope_range(half)
-        slopes = (
-            None
-            if limits is None
-            else Slopes(*(lo + p * (hi - lo) for p, lo, hi in zip(position, *limits, strict=True)))
-        )
-        lines = operator.relaxation(half, slopes)
+        lines = operator.relaxation(half, None if limits is None else between(position, limits))
         assert lines is not None
         found.append(lines)
     return found[0], found[1]

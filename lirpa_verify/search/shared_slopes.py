@@ -17,7 +17,7 @@ from torch import Tensor
 from lirpa_verify.bounds.alpha_crown import Parameters, Target, bound
 from lirpa_verify.bounds.crown import one_hot_rows, with_negated
 from lirpa_verify.bounds.optimised_nodes import gain
-from lirpa_verify.bounds.rounding import outward, single
+from lirpa_verify.bounds.rounding import outward, single, with_entries
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.output_constraint import nothing_in, propagated
@@ -56,7 +56,7 @@ def assume_with_slopes(task: Task, domain: Domains, entries: Mapping[int, Tensor
         if len(useful):
             share = unit.new_tensor(SHARES)[best.indices[useful]] * unit[:, useful]
             margins[:, useful] = exact.margins(values, i, rows[:, useful], share)
-        found = tightened(values[i], index, outward(Interval(margins[:, : len(index)], -margins[:, len(index) :])))
+        found = with_entries(values[i], index, outward(Interval(margins[:, : len(index)], -margins[:, len(index) :])))
         gained = gain(values[i], found, index)
         values[i] = found
         if nothing_in([found]):
@@ -89,12 +89,3 @@ class Shared:
 def spread(share: Tensor, row: Tensor) -> Tensor:
     """(1, rows) shares of a row (1, 1, *node)."""
     return share.reshape(*share.shape, *[1] * (row.dim() - 2)) * row
-
-
-def tightened(value: Interval, index: Tensor, found: Interval) -> Interval:
-    """Some entries (k,) of an interval intersected with new bounds of them."""
-    shape = value.lower.shape
-    lower, upper = (end.flatten(1).clone() for end in value)
-    lower[:, index] = torch.fmax(lower[:, index], found.lower)
-    upper[:, index] = torch.fmin(upper[:, index], found.upper)
-    return Interval(lower.reshape(shape), upper.reshape(shape))

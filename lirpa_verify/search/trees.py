@@ -21,7 +21,7 @@ from lirpa_verify.bounds.input_parts import Part, input_parts
 from lirpa_verify.bounds.intermediate import signs_suffice, undecided_entries
 from lirpa_verify.bounds.interval import interval_step
 from lirpa_verify.bounds.optimised_nodes import gain
-from lirpa_verify.bounds.rounding import intersect, margin
+from lirpa_verify.bounds.rounding import intersect, margin, with_entries
 from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
@@ -113,10 +113,7 @@ def grown_entries(
 
 def tightened(value: Interval, entries: Tensor, least: Tensor, least_negated: Tensor) -> Interval:
     """The interval, with lower bounds (entries,) of some entries and of their negatives."""
-    lower, upper = (end.flatten(1).clone() for end in value)
-    lower[:, entries], upper[:, entries] = least, -least_negated
-    shape = value.lower.shape
-    return intersect(value, Interval(lower.reshape(shape), upper.reshape(shape)))
+    return intersect(value, with_entries(value, entries, Interval(least, -least_negated)))
 
 
 @dataclass
