@@ -35,6 +35,7 @@ from lirpa_verify.search.single_pass import single_pass
 from lirpa_verify.search.specification import Problem, make_problem
 from lirpa_verify.search.split_activations import split_activations
 from lirpa_verify.search.unrectified import unrectified
+from lirpa_verify.search.unsquashed import unsquashed
 from lirpa_verify.verdict import Progress, Result
 from lirpa_verify.witness import Model
 from vnnlib import Property
@@ -103,13 +104,14 @@ def verify(
     problem, graph = prepare(network, prop)
     judge = Judge(network, prop, problem, model)
     graph, problem = graph.to(torch.float64, device), problem.to(torch.float64, device)
+    original = graph, problem
+    graph, problem = unrectified(*unsquashed(graph, problem))
     if options.method == "auto":
         if proved_by_intervals(graph, problem, deadline):
             return Result("unsat", reason="interval bounds")
-        counted = count_combinations(graph, problem, deadline, judge, judge.outputs, report)
+        counted = count_combinations(*original, deadline, judge, judge.outputs, report)
         if counted is not None:
             return counted
-    graph, problem = unrectified(graph, problem)
     generator = torch.Generator().manual_seed(options.seed % 2**64)
     attack = Attack(
         with_soft_steps(graph.to(torch.float32, device)), problem.to(torch.float32, device), judge, generator

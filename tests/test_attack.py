@@ -177,3 +177,14 @@ def test_a_run_on_a_slow_network_ends_early(monkeypatch: pytest.MonkeyPatch) -> 
     attack.losses = counted  # type: ignore[method-assign]
     assert attack.advance(Deadline.after(60)) is None
     assert sizes == [1, 1]
+
+
+def test_half_of_the_starts_aim_at_the_nearest_of_many_disjuncts() -> None:
+    graph = graph_of(lambda x: x, (1, 2))
+    disjuncts = [(0, [({2: 1.0}, -5.0 - k)]) for k in range(100)]
+    attack = attack_on(graph, make_property(2, 2, [([0.0, 0.0], [1.0, 1.0])], disjuncts))
+    points = torch.rand(6, 2, generator=generator(0))
+    box, disjunct = torch.zeros(6, dtype=torch.int64), torch.arange(10, 16)
+    assert attack.aimed(points, box, disjunct).tolist() == [0, 11, 0, 13, 0, 15]
+    attack.starts = 100
+    assert torch.equal(attack.aimed(points, box, disjunct), disjunct)

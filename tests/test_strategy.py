@@ -221,3 +221,23 @@ def test_an_attack_beside_a_proof_has_its_share_however_long_the_rounds_are() ->
     interlude = Interlude(cast(Attack, attack), Deadline.after(60), started=time.monotonic() - 10)
     assert interlude() is None and 10 <= attack.count <= 12
     assert interlude() is None and attack.count <= 12
+
+
+@pytest.mark.parametrize("last", ["Softmax", "Sigmoid", "Tanh"])
+@pytest.mark.parametrize("verdict", ["sat", "unsat"])
+def test_saturated_outputs_are_compared_by_their_arguments(tmp_path: Path, last: str, verdict: str) -> None:
+    """Nearly everywhere in the box the outputs are the same numbers in single precision."""
+    n = 30
+    weight = np.zeros((n, 3))
+    weight[:, 0] = -100.0
+    bias = np.array(
+        [2995.0 if verdict == "sat" else 3005.0, 0.0, -1000.0]
+    )  # z0 is -5 or 5 at the corner where it is least
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("Add", ["a", "b"], ["z"]),
+        helper.make_node(last, ["z"], ["y"]),
+    ]
+    path = save(tmp_path / "saturated.onnx", nodes, n, 3, {"w": weight, "b": bias})
+    prop = make_property(n, 3, [([0.0] * n, [1.0] * n)], [(0, [({n: 1.0, n + 1: -1.0}, 0.0)])])
+    assert run(load_network(path), prop).verdict == verdict

@@ -1,11 +1,11 @@
 """Projected gradient descent towards a violation, in batches over all disjuncts at once.
 
-Every start aims at one disjunct and is the best of a few random points and corners of its box: violations
-that fill some thousandth of a box are found by looking, where descent would run past them. The step
-is the sign of the gradient scaled by the box's width, of different first sizes, and shrinks over a run (Madry
-et al., arXiv:1706.06083). Every second run moves its starts apart first, and its steps stay long for longer. The
-others begin where a proof that runs beside them found its bounds least. An `Attack` can be continued at any time,
-so that it can share the clock with a proof.
+Every start aims at one disjunct, half of them at the nearest one where there are more disjuncts than starts, and
+is the best of a few random points and corners of its box: violations that fill some thousandth of a box are found by
+looking, where descent would run past them. The step is the sign of the gradient scaled by the box's width, of
+different first sizes, and shrinks over a run (Madry et al., arXiv:1706.06083). Every second run moves its starts apart
+first, and its steps stay long for longer. The others begin where a proof that runs beside them found its bounds
+least. An `Attack` can be continued at any time, so that it can share the clock with a proof.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Attack:
         box, disjunct = self.choose_targets()
         points, witness = self.start_points(box, disjunct, deadline)
         if witness is None:
-            apart, starts = self.runs % 2 == 1, Starts(points, box, disjunct)
+            apart, starts = self.runs % 2 == 1, Starts(points, box, self.aimed(points, box, disjunct))
             if apart:
                 ends = Interval(self.problem.box.lower[box], self.problem.box.upper[box])
                 starts = replace(starts, points=diversified(self.graph, points, ends, self.generator, deadline))
@@ -119,6 +119,14 @@ class Attack:
             pick = torch.arange(max(self.starts, 1)) % len(self.targets)
         chosen = self.targets[pick].to(self.problem.box.lower.device)
         return chosen[:, 0], chosen[:, 1]
+
+    @torch.no_grad()
+    def aimed(self, points: Tensor, box: Tensor, disjunct: Tensor) -> Tensor:
+        """The disjuncts, where there are more than starts the nearest one instead for every second start."""
+        if len(self.targets) <= self.starts:
+            return disjunct
+        nearest = self.problem.specification.margins(points, self.graph.forward(points), box).amax(2).argmin(1)
+        return torch.where(torch.arange(len(points), device=points.device) % 2 == 0, nearest, disjunct)
 
     def start_points(self, box: Tensor, disjunct: Tensor, deadline: Deadline) -> tuple[Tensor, Witness | None]:
         """The best of some candidates for every start, and a witness where one of them is one."""

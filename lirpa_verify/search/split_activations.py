@@ -30,6 +30,7 @@ from lirpa_verify.search.jumps import decide_jumps, one_sided
 from lirpa_verify.search.milp_beside import Beside, Interlude, Solver, running
 from lirpa_verify.search.roots import Task, make_roots, open_domains, root_domains, rooted
 from lirpa_verify.search.specification import Problem
+from lirpa_verify.search.turns import SharedDeadline, Turns
 from lirpa_verify.search.where_it_pays import narrowed
 from lirpa_verify.verdict import Progress, Result, Witness
 
@@ -61,36 +62,39 @@ def split_activations(
         deadline: when to stop.
         confirm: replays candidate points; only what it returns is a witness.
         report: takes news for the user.
-        interlude: called once a round; what runs beside the proof and may decide all of it first.
+        interlude: called once a round, and while long bounds are made; what runs beside the proof and may decide all of
+            it first.
         watch: told what a search promises.
         guide: takes points where an attack may start.
     """
+    turns = Turns(interlude)
+    shared = SharedDeadline(deadline.at, turns)
     for b in range(len(problem.box.lower)):
-        decided = interlude()  # what runs beside the proof decides all boxes
+        decided = turns()  # what runs beside the proof decides all boxes
         if decided is not None:
             return decided
         box = Interval(problem.box.lower[b : b + 1], problem.box.upper[b : b + 1])
         report(Progress("bounds"))
-        disjuncts, values = open_over_intervals(graph, problem, b, deadline)
-        until = deadline.within(PAYING_SHARE * deadline.remaining())
+        disjuncts, values = open_over_intervals(graph, problem, b, shared)
+        until = shared.within(PAYING_SHARE * deadline.remaining())
         disjuncts, values = narrowed(graph, problem, b, disjuncts, values, until)
         if len(disjuncts) == 0:
             continue
         started = time.monotonic()
         with torch.no_grad():
             known = dict(enumerate(values[1:], start=1))
-            until = deadline.within(FIRST_SHARE * deadline.remaining())
+            until = shared.within(FIRST_SHARE * deadline.remaining())
             values = bound_nodes(graph, box, known=known, until=until, signs_first=True, one_sided=one_sided(graph))
-            disjuncts = open_disjuncts(graph, problem, b, disjuncts, values, deadline)
+            disjuncts = open_disjuncts(graph, problem, b, disjuncts, values, shared)
         seconds = time.monotonic() - started
         if len(disjuncts) == 0:
             continue
-        values = with_jumps(graph, problem, b, disjuncts, values, deadline, report)
-        disjuncts = open_disjuncts(graph, problem, b, disjuncts, values, deadline)
+        values = with_jumps(graph, problem, b, disjuncts, values, shared, report)
+        disjuncts = open_disjuncts(graph, problem, b, disjuncts, values, shared)
         if len(disjuncts) == 0:
             continue
         task = Task.of(graph, problem, b, disjuncts, values)
-        found = open_domains(task, deadline, QUICK_STEPS)
+        found = open_domains(task, shared, QUICK_STEPS)
         if found is None:
             return Result(
                 "unknown", reason="there is too little memory to bound so many disjuncts of so large a network"
@@ -101,13 +105,15 @@ def split_activations(
         disjuncts = disjuncts[found.root]
         started = time.monotonic()
         before = values
-        task, values, seconds = refined(task, values, problem, b, disjuncts, seconds, deadline)
+        task, values, seconds = refined(task, values, problem, b, disjuncts, seconds, shared)
         # Where nothing but the choice of disjuncts is new, these are bounded.
         same = values is before
-        domains = rooted(found, task.roots) if same else alpha_crown(task, deadline, report)
+        domains = rooted(found, task.roots) if same else alpha_crown(task, shared, report)
         open_ = domains.open_index
         if len(open_) == 0:
             continue
+        if turns.decided is not None:
+            return turns.decided
         cubes = Cubes(problem, b, deadline, confirm, report, interlude, watch, guide)
         root = Cube(task, disjuncts, domains, max(time.monotonic() - started, passes_per_half() * seconds))
         if milp.encodable(graph) and milp.binaries(graph, values) <= MILP_BINARIES:

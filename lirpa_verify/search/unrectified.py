@@ -13,8 +13,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lirpa_verify.graph.graph import Graph, Node
-from lirpa_verify.operators.rearrange import Gather, Reshape
+from lirpa_verify.graph.ending import ending, without
+from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.relu import ReLU
 from lirpa_verify.search.specification import Problem, Specification
 
@@ -30,24 +30,9 @@ def unrectified(graph: Graph, problem: Problem) -> tuple[Graph, Problem]:
 
 def rectifier(graph: Graph) -> int | None:
     """The ReLU that all outputs come from, and nothing else."""
-    i = graph.output
-    while isinstance(graph.nodes[i].operator, (Reshape, Gather)):
-        (i,) = graph.nodes[i].arguments
-        if len(graph.users[i]) != 1:
-            return None
-    operator = graph.nodes[i].operator
+    i = ending(graph)
+    operator = None if i is None else graph.nodes[i].operator
     return i if isinstance(operator, ReLU) and operator.leak == 0 else None
-
-
-def without(graph: Graph, i: int) -> Graph:
-    """The graph with the argument of node i in its place."""
-    (source,) = graph.nodes[i].arguments
-
-    def place(j: int) -> int:
-        return source if j == i else j - (j > i)
-
-    kept = (node for j, node in enumerate(graph.nodes) if j != i)
-    return Graph(tuple(Node(n.operator, tuple(map(place, n.arguments)), n.shape, n.name) for n in kept))
 
 
 def before_relu(specification: Specification) -> Specification | None:
