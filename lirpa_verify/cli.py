@@ -109,7 +109,7 @@ def run(
     timed_out: str = "timeout",
 ) -> int:
     """Do one run, publish its outcome, and return the exit status; `timed_out` is how to say that the time was up."""
-    target = _results_path(results_file)
+    target = _results_path(results_file, [*models.values(), property])
     verbosity = -1 if quiet else verbose
     done_by, kill_at = time_limits(start, timeout, time.monotonic())
     job = Job(
@@ -157,7 +157,8 @@ def _supervised(job: Job, work: Work, kill_at: float, end: float, terminal: Term
     return outcome, exit_status(outcome)
 
 
-def _results_path(name: str | None) -> Path | None:
+def _results_path(name: str | None, sources: Sequence[str]) -> Path | None:
+    """Where the answer goes: somewhere that can be written to, and that the question does not come from."""
     if name is None:
         return None
     path = Path(name)
@@ -169,6 +170,8 @@ def _results_path(name: str | None) -> Path | None:
         problem = f"{folder} is no folder"
     elif not os.access(path if path.exists() else folder, os.W_OK):
         problem = "permission denied"
+    elif path.is_file() and any(Path(source).exists() and path.samefile(source) for source in sources):
+        problem = "the question is read from it"
     if problem:
         raise click.BadParameter(f"cannot write {name}: {problem}", param_hint="--results-file")
     return path

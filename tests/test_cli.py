@@ -157,6 +157,17 @@ def test_bad_usage(files: tuple[Path, Path], arguments: list[str], text: str) ->
     assert len(run.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_what_is_read_is_not_overwritten(files: tuple[Path, Path], tmp_path: Path, which: int) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(files[which])
+    before = files[which].read_bytes()
+    run = command(*map(str, files), "--results-file", str(link))
+    assert (run.status, run.out) == (2, "")
+    assert f"cannot write {link}: the question is read from it" in run.err
+    assert files[which].read_bytes() == before
+
+
 def test_version_and_help_need_no_torch() -> None:
     run = command("--version")
     assert (run.status, run.out) == (0, f"lirpa-verify, version {__version__}\n")
