@@ -68,7 +68,7 @@ def open_disjuncts(
 
 def open_by_intervals(graph: Graph, problem: Problem, b: int, disjuncts: Tensor, values: list[Interval]) -> Tensor:
     """(disjuncts,) bool, by the intervals of the outputs alone: of a sum of steps these are tighter at times."""
-    box = initial_boxes(problem)[slice(b, b + 1)]
+    box = initial_boxes(problem, slice(b, b + 1))
     bounds = interval_rows(graph, problem.specification, box, values)
     open_ = torch.zeros_like(box.alive[0])
     open_[bounds.disjuncts] = still_open(box, bounds)[0]
@@ -98,7 +98,7 @@ def open_by_lines(
     open_ = torch.ones_like(disjuncts, dtype=torch.bool)
     if len(disjuncts) == 0:
         return open_
-    box = initial_boxes(problem)[slice(b, b + 1)]
+    box = initial_boxes(problem, slice(b, b + 1))
     terms = sizes(graph, values)
     chunk = max(1, rows_per_chunk(graph, graph.output, box.lower.element_size()) // problem.specification.rows.shape[2])
     for part in torch.arange(len(disjuncts), device=disjuncts.device).split(chunk):

@@ -53,10 +53,11 @@ class Tally:
         self.points += points
 
 
-def initial_boxes(problem: Problem) -> Boxes:
-    lower, upper = problem.box
-    alive = problem.specification.rows[:, :, 0] >= 0
-    number = torch.arange(len(lower), device=lower.device)
+def initial_boxes(problem: Problem, which: slice = slice(None)) -> Boxes:
+    """All boxes of the problem, or those of some numbers, before any split."""
+    lower, upper = (end[which] for end in problem.box)
+    alive = problem.specification.rows[which, :, 0] >= 0
+    number = torch.arange(len(problem.box.lower), device=lower.device)[which]
     margin = lower.new_full((len(lower),), -torch.inf)
     age = torch.full_like(number, OLDEST_GAIN)
     return Boxes(lower, upper, number, alive, margin, torch.zeros_like(lower), age, torch.ones_like(margin))
