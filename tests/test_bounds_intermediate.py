@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from random_networks import dense_graph, generator, graph_of, network, normal, random_boxes, samples
+from torch import Tensor, nn
 
 from lirpa_verify.bounds import entry_rows, intermediate
 from lirpa_verify.bounds.crown import backward
@@ -68,6 +71,31 @@ def test_signs_first_decides_the_same(kind: str, activation: str, radius: float)
         mask = mask.reshape(both[i].lower.shape)
         assert bool((first[i].lower >= both[i].lower - 1e-9)[mask].all())
         assert bool((first[i].upper <= both[i].upper + 1e-9)[mask].all())
+
+
+NONLINEAR: dict[str, Callable[[Tensor], Tensor]] = {
+    "product": lambda x: x[..., :4] * x[..., 4:],
+    "quotient": lambda x: x[..., :4] / (1.5 + torch.sigmoid(x[..., 4:])),
+    "norm": lambda x: nn.functional.layer_norm(x, (8,)),
+    "maximum": lambda x: torch.maximum(x[..., :4], x[..., 4:]) - 0.5,
+}
+
+
+@pytest.mark.parametrize("kind", NONLINEAR)
+def test_signs_first_of_a_node_that_is_nonlinear_itself(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own relaxation is away from its function, too: one row does not bound the other side."""
+    monkeypatch.setattr(intermediate, "FORWARD_INPUTS", 0)
+    g = generator(29)
+    first, last = normal(g, 5, 8), normal(g, 8 if kind == "norm" else 4, 3)
+    graph = graph_of(lambda x: torch.relu(NONLINEAR[kind](x @ first)) @ last, (1, 5))
+    for radius in (0.01, 0.1, 0.4):
+        middle = normal(g, 1, 5)
+        box = Interval(middle - radius, middle + radius)
+        values = bound_nodes(graph, box, signs_first=True)
+        points = samples(g, box, 500)[:, 0]
+        for interval, value in zip(values, graph.evaluate(points), strict=True):
+            slack = 1e-9 * (1 + value.abs())
+            assert bool((value >= interval.lower - slack).all()) and bool((value <= interval.upper + slack).all())
 
 
 def test_one_row_bounds_both_sides() -> None:

@@ -181,9 +181,12 @@ def tighten(
 
 
 def gaps_of(graph: Graph, i: int, values: list[Interval], lines: Mapping[int, Lines]) -> dict[int, Gaps] | None:
-    """Of all nonlinear operators below node i over a single box; None where some are not functions of one argument."""
+    """Of all nonlinear operators that lead to node i, its own included, over a single box.
+
+    None where some are not functions of one argument.
+    """
     found = {}
-    for j in graph.ancestors[i] - {i}:
+    for j in graph.ancestors[i]:
         node = graph.nodes[j]
         if not node.operator.bounded:
             continue
