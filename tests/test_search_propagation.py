@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
+import pytest
 import torch
 from deciders import judge
 from random_networks import dense_graph, generator, graph_of, make_property, problem_of, random_boxes, samples
@@ -11,6 +13,7 @@ from random_networks import dense_graph, generator, graph_of, make_property, pro
 from lirpa_verify.bounds.intermediate import bound_nodes
 from lirpa_verify.deadline import Deadline
 from lirpa_verify.graph.graph import Graph
+from lirpa_verify.search import propagation
 from lirpa_verify.search.implied import implied
 from lirpa_verify.search.propagation import decided_by_propagation
 from lirpa_verify.search.roots import make_roots
@@ -115,3 +118,28 @@ def test_other_problems_are_left_alone() -> None:
     graph = dense_graph(0, (3, 6, 6, 2))
     prop = make_property(3, 2, [([-1.0] * 3, [1.0] * 3)], [(0, [({3: 1.0}, 0.0)])])
     assert decide(graph, prop) is None
+
+
+def wide(width: int) -> tuple[Graph, Property]:
+    """A violation confines all neurons of a wide layer: their sum is small."""
+    weight = torch.randn(8, width, generator=generator(0), dtype=torch.float64)
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x @ weight).sum(1, keepdim=True)
+
+    return graph_of(network, (1, 8)), make_property(8, 1, [([-1.0] * 8, [1.0] * 8)], [(0, [({8: 1.0}, 0.5)])])
+
+
+def test_layers_too_wide_for_a_matrix_of_their_constraints_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    with_constraints = propagation.with_constraints
+
+    def counted(*arguments: Any) -> Any:
+        made.append(arguments)
+        return with_constraints(*arguments)
+
+    monkeypatch.setattr(propagation, "with_constraints", counted)
+    decide(*wide(200))
+    assert len(made) == 1
+    decide(*wide(3000))
+    assert len(made) == 1

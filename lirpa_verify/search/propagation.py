@@ -31,7 +31,7 @@ from lirpa_verify.search.specification import Problem, Specification
 from lirpa_verify.verdict import Result, Witness
 
 STRONG = 0.25  # of the undecided neurons must have a constraint
-BATCH, BATCH_ENTRIES = 32, 2**23  # boxes at once, and coefficients of all their rows
+BATCH, BATCH_ENTRIES = 32, 2**23  # boxes at once, and coefficients of all their rows; more for one box are too many
 CUTS, SETTLED = 8, 1e-3  # rounds of cutting a box, and the share of its width less than which is not worth another
 FLAT, TINY = 1e-9, 1e-300  # share of the first box's width that is none; widths are at least
 FIRST_SHARE = 0.25  # of the time left, in which some of the tree must be closed
@@ -59,12 +59,12 @@ def decided_by_propagation(
     for d in range(len(disjuncts)):
         rows = {i: coefficients[d : d + 1] for i, coefficients in roots.start.items()}
         constraints = implied(graph, values, rows, roots.rhs[d])
-        if not strong(graph, values, constraints):
+        if not strong(graph, values, constraints) or not small(graph, constraints, len(roots.rhs[d])):
             return None
-        found.append(with_constraints(graph, Roots(rows, roots.rhs[d : d + 1]), constraints))
+        found.append((Roots(rows, roots.rhs[d : d + 1]), constraints))
     boxes = 0
-    for constrained, specification in found:
-        tree = Tree.of(constrained, specification, problem.box)
+    for posed, constraints in found:  # the matrices of one at a time: they are as large as a search can handle
+        tree = Tree.of(*with_constraints(graph, posed, constraints), problem.box)
         result = tree.search(deadline, confirm)
         if result is None or result.verdict != "unsat":
             return result
@@ -72,12 +72,25 @@ def decided_by_propagation(
     return Result("unsat", reason="propagation", statistics={"boxes": boxes})
 
 
+def small(graph: Graph, constraints: Splits, conjuncts: int) -> bool:
+    """Whether the rows of one box, on the inputs and on the outputs that they are about, are few enough to search with.
+
+    Images with thousands of neurons in the first layer have as many constraints. Their matrices take gigabytes.
+    """
+    rows = constrained(constraints) + conjuncts
+    return rows * (rows + graph.n_inputs) <= BATCH_ENTRIES
+
+
+def constrained(constraints: Splits) -> int:
+    return sum(int((sign != 0).sum()) for sign in constraints.sign.values())
+
+
 def strong(graph: Graph, values: Sequence[Interval], constraints: Splits) -> bool:
     """Whether enough undecided neurons are constrained."""
     undecided = 0
     for z in {a for node in graph.nodes if node.operator.bounded for a in node.arguments}:
         undecided += int(((values[z].lower < 0) & (values[z].upper > 0)).sum())
-    return sum(int((sign != 0).sum()) for sign in constraints.sign.values()) > STRONG * undecided
+    return constrained(constraints) > STRONG * undecided
 
 
 def with_constraints(graph: Graph, roots: Roots, constraints: Splits) -> tuple[Graph, Specification]:
