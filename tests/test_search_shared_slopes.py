@@ -10,11 +10,12 @@ from random_networks import generator, samples
 from test_search_entry_side import tasks
 from test_search_jumps import LATER
 
+from lirpa_verify.bounds.crown import one_hot_rows, with_negated
 from lirpa_verify.bounds.sizes import sizes
 from lirpa_verify.search.costliest import costliest
 from lirpa_verify.search.output_constraint import with_decided
 from lirpa_verify.search.roots import Task, root_domains
-from lirpa_verify.search.shared_slopes import assume_with_slopes
+from lirpa_verify.search.shared_slopes import SHARES, Shared, assume_with_slopes, best_shares
 
 
 def violations(task: Task) -> list[torch.Tensor]:
@@ -59,3 +60,23 @@ def test_bounds_get_narrower_and_prove_roots() -> None:
         before, after = ((v.upper - v.lower).sum() for v in (task.nodes[last], values[last]))
         narrower += float(after) < 0.9 * float(before)
     assert proved >= 3 and proved + narrower >= 6
+
+
+def test_climbing_finds_the_best_of_all_shares() -> None:
+    chosen: set[int] = set()
+    for task in tasks(0.1):
+        domain = root_domains(task, LATER, 5)
+        shared = Shared(task, domain.parameters())
+        for z, index in costliest(task, domain, 50).items():
+            if len(index) == 0:
+                continue
+            lower, upper = (end.flatten(1)[:, index] for end in task.nodes[z])
+            rows = with_negated(one_hot_rows(index, task.graph.nodes[z].shape, lower))
+            unit = (upper - lower).repeat(1, 2) / -float(domain.margin)
+            with torch.no_grad():
+                best, place = best_shares(shared, task.nodes, z, rows, unit)
+                every = torch.cat([shared.margins(task.nodes, z, rows, share * unit) for share in SHARES])
+            assert torch.allclose(best, every.max(0).values, rtol=0, atol=1e-8)
+            assert torch.allclose(best, every.gather(0, place.unsqueeze(0))[0], rtol=0, atol=1e-8)
+            chosen |= set(place.tolist())
+    assert len(chosen) >= 4  # rows climb in both directions

@@ -24,6 +24,7 @@ from lirpa_verify.search.output_constraint import nothing_in, propagated
 from lirpa_verify.search.roots import Task
 
 SHARES = (0.07, 0.1, 0.14, 0.2, 0.4, 1.0)  # of the constraint, in units of an entry's width for what the root lacks
+FIRST = 1  # place of the share from which, and the next, the others are tried: small ones are best most often
 SMALLEST_LACK = 1e-9
 LEAST_NARROWED = 0.08  # share of the entries' widths that has to go for the nodes below to be tried
 
@@ -50,11 +51,11 @@ def assume_with_slopes(task: Task, domain: Domains, entries: Mapping[int, Tensor
         unit = (upper - lower).repeat(1, 2) / max(-float(domain.margin), SMALLEST_LACK)
         rows = with_negated(one_hot_rows(index, task.graph.nodes[i].shape, lower))
         nodes = [single(value) for value in values]
-        best = torch.cat([guess.margins(nodes, i, rows.float(), (s * unit).float()) for s in SHARES]).max(0)
         margins = torch.cat([lower, -upper], 1)
-        useful = (best.values > margins[0]).nonzero().flatten()  # others gain nothing
+        best, place = best_shares(guess, nodes, i, rows.float(), unit.float())
+        useful = (best > margins[0]).nonzero().flatten()  # others gain nothing
         if len(useful):
-            share = unit.new_tensor(SHARES)[best.indices[useful]] * unit[:, useful]
+            share = unit.new_tensor(SHARES)[place[useful]] * unit[:, useful]
             margins[:, useful] = exact.margins(values, i, rows[:, useful], share)
         found = with_entries(values[i], index, outward(Interval(margins[:, : len(index)], -margins[:, len(index) :])))
         gained = gain(values[i], found, index)
@@ -64,6 +65,31 @@ def assume_with_slopes(task: Task, domain: Domains, entries: Mapping[int, Tensor
         if gained < LEAST_NARROWED:
             break
     return propagated(task.graph, values)
+
+
+def best_shares(guess: Shared, values: Sequence[Interval], i: int, rows: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
+    """The best margin of every row over `SHARES`, and which share it has: (rows,) each.
+
+    With relaxations that are the same for all shares a bound is the least value of a linear program whose objective
+    is linear in the share, so it is concave in it: from two neighbouring shares a row climbs as long as it gains.
+    """
+
+    def at(place: int, index: Tensor) -> Tensor:
+        return guess.margins(values, i, rows[:, index], SHARES[place] * unit[:, index])[0]
+
+    every = torch.arange(rows.shape[1], device=rows.device)
+    left, right = at(FIRST, every), at(FIRST + 1, every)
+    best, place = torch.maximum(left, right), torch.where(right > left, FIRST + 1, FIRST)
+    for start, step in ((FIRST + 1, 1), (FIRST, -1)):
+        climbing = (place == start).nonzero().flatten()
+        for k in range(start + step, len(SHARES) if step > 0 else -1, step):
+            if len(climbing) == 0:
+                break
+            found = at(k, climbing)
+            better = found > best[climbing]
+            climbing = climbing[better]
+            best[climbing], place[climbing] = found[better], k
+    return best, place
 
 
 @dataclass(frozen=True)
