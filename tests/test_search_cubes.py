@@ -16,7 +16,7 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import cubes
 from lirpa_verify.search.activation_split import ActivationSplit, Outlook
-from lirpa_verify.search.cube import Cube, Growing, even_gain, growable, with_roots
+from lirpa_verify.search.cube import Cube, Growing, even_gain, growable, with_roots, worth_starting_anew
 from lirpa_verify.search.cubes import FIRST_SPLITS, MORE_SPLITS, Cubes
 from lirpa_verify.search.halves import halved
 from lirpa_verify.search.in_turn import InTurn
@@ -133,6 +133,14 @@ def test_the_even_gain_predicts_the_tree_of_uneven_halves(one: float, other: flo
     assert even_gain(0.0, other) == 0.0
 
 
+def test_a_search_starts_anew_where_that_saves_more_than_was_done() -> None:
+    """Half as large a tree: half of what was done is done again, half of the rest is saved."""
+    assert worth_starting_anew(1.0, Outlook(11.0, 1.0, 0.0), 10.0)
+    assert not worth_starting_anew(1.0, Outlook(9.0, 1.0, 0.0), 10.0)
+    assert worth_starting_anew(2.0, Outlook(9.0, 1.0, 0.0), 10.0)
+    assert not worth_starting_anew(0.0, Outlook(1e9, 1.0, 0.0), 10.0)
+
+
 def test_a_long_search_waits_for_trees_of_the_neurons(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trees are larger each time, for as long as they bring a proof nearer."""
     graph = graph_of(*network("dense", "relu", 61))
@@ -200,7 +208,7 @@ def test_parts_of_a_search_prove_what_it_would(
 ) -> None:
     """Whether bounds within the parts are worth a new search of each or the one that is going resumes."""
     monkeypatch.setattr(cubes, "LEAST_BUDGET", 0.02)
-    monkeypatch.setattr(cubes, "WORTH_LEVELS", 0.0 if narrows else 1e9)
+    monkeypatch.setattr(cubes, "worth_starting_anew", lambda gained, outlook, spent: narrows)
     monkeypatch.setattr(Cubes, "grows", lambda self, cube, seconds: False)
     monkeypatch.setattr(Cubes, "partable", lambda self, cube, search, seconds: True)
     made: list[Cube] = []

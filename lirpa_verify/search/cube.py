@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.collapse import collapsible
-from lirpa_verify.search.activation_split import HOPELESS, ActivationSplit
+from lirpa_verify.search.activation_split import HOPELESS, ActivationSplit, Outlook
 from lirpa_verify.search.branching import splitter
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.influence import entry_gaps
@@ -82,6 +82,15 @@ def levels(cube: Cube, rate: float) -> float:
 def size(cubes: Sequence[Cube], rate: float) -> float:
     """Leaves of the searches of all cubes, where a level of splits gains so much."""
     return sum(2 ** min(levels(cube, rate), HOPELESS) for cube in cubes)
+
+
+def worth_starting_anew(gained: float, outlook: Outlook, spent: float) -> bool:
+    """Whether a root that is nearer to a proof makes up for the splits of the search that is going.
+
+    A tree becomes smaller by a factor, what was done already as well as the rest; but the former is done again.
+    """
+    smaller = 2 ** -(gained / max(outlook.rate, TINY))
+    return smaller * (spent + outlook.seconds) < outlook.seconds
 
 
 def undecided(task: Task) -> int:

@@ -41,6 +41,7 @@ from lirpa_verify.search.cube import (
     size,
     undecided,
     with_roots,
+    worth_starting_anew,
 )
 from lirpa_verify.search.domains import join
 from lirpa_verify.search.halves import Half, halved, looseness
@@ -59,7 +60,6 @@ TRIAL_SHARE = 0.25  # of the time left: what comparing a search with cuts may ta
 SWEEP = 0.25  # time of a sweep of bounds under the assumption of a violation, relative to bounding a half
 LEAST_GAINED = 0.05  # share of what a bound lacks, or of the undecided entries, that a sweep has to take off
 SAVED = 4  # times smaller searches, for which halves that are bounded are taken at once
-WORTH_LEVELS = 0.5  # of splits: what narrower bounds have to gain for a search to start anew
 LONGER = 2  # than their searches may take, parts are narrowed at most
 PARTS, HOPE = 4, 8  # of what a search has left; searches are hopeless that would take so many times the time left
 DOUBT = 1.0  # of what cuts are expected to cost, as a logarithm to base 2: their gains fall as they go on
@@ -177,7 +177,7 @@ class Cubes:
             if self.grows(cube, outlook.seconds):
                 return None, self.grow(cube, outlook.seconds), outlook.rate
             if not cube.narrowed:
-                narrower = self.narrow(cube)
+                narrower = self.narrow(cube, search.searches[0] if len(search.searches) == 1 else None)
                 if narrower is not None:
                     return None, narrower, math.inf
                 whole = replace(whole, narrowed=True)
@@ -262,8 +262,13 @@ class Cubes:
         self.gains.append(even_gain(*gained))
         return sorted(bounded, key=lambda c: c.margin)  # the nearest to a proof is taken first
 
-    def narrow(self, cube: Cube) -> list[Cube] | None:
-        """The cube's open roots one by one, with bounds that assume a violation; None where that gains nothing."""
+    def narrow(self, cube: Cube, search: ActivationSplit | None = None) -> list[Cube] | None:
+        """The cube's open roots one by one, with bounds that assume a violation; None where that gains nothing.
+
+        Args:
+            cube: with open roots.
+            search: that is going, if it is of one root: it would have to start anew.
+        """
         if cube.narrowed or not divisible(cube):
             return None
         open_ = cube.domains.open_index
@@ -272,8 +277,8 @@ class Cubes:
         after = self.narrow_root(before)
         if after is before:
             return None
-        # The search that is going has done many levels of splits, a new one would have none.
-        if after and cube.going and after.margin - cube.margin < WORTH_LEVELS * cube.going.search.outlook().rate:
+        going = cube.going.search if cube.going else search
+        if after and going and not worth_starting_anew(after.margin - cube.margin, going.outlook(), going.spent):
             return None
         left = [] if after is None else [after]
         return [*left, *(with_roots(cube, [k]) for k in reversed(others))]
