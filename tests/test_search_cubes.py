@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from lirpa_verify.graph.graph import Graph
 from lirpa_verify.operators.base import Interval
 from lirpa_verify.search import cubes
 from lirpa_verify.search.activation_split import ActivationSplit, Outlook
-from lirpa_verify.search.cube import Cube, Growing, growable, with_roots
+from lirpa_verify.search.cube import Cube, Growing, even_gain, growable, with_roots, worth_starting_anew
 from lirpa_verify.search.cubes import FIRST_SPLITS, MORE_SPLITS, Cubes
 from lirpa_verify.search.halves import halved
 from lirpa_verify.search.in_turn import InTurn
@@ -107,7 +108,7 @@ def test_halves_that_are_much_nearer_to_a_proof_are_taken_at_once(
     found = Cubes(problem, 0, LATER, lambda points: None, lambda progress: None, lambda: None)
 
     def children(self: Cubes, cube: Cube) -> list[Cube]:
-        self.gains += [gained * rate] * 2
+        self.gains.append(gained * rate)
         return [nearer, nearer]
 
     monkeypatch.setattr(Cubes, "children", children)
@@ -117,6 +118,27 @@ def test_halves_that_are_much_nearer_to_a_proof_are_taken_at_once(
     monkeypatch.setattr(ActivationSplit, "outlook", lambda self: Outlook(4.0, rate, -10.0))
     result, replaced, _ = found.search(root)
     assert (replaced == [nearer, nearer]) == taken and (result is None) == taken
+
+
+@pytest.mark.parametrize(("one", "other"), [(1.0, 1.0), (0.3, 0.9), (0.02, 1.0)])
+def test_the_even_gain_predicts_the_tree_of_uneven_halves(one: float, other: float) -> None:
+    """The leaves of the tree itself, counted; the mean of both gains promises fewer."""
+
+    leaves = [1] * 200  # up to where nothing is lacking, then for every hundredth more
+    for lacking in range(1, 1201):
+        leaves.append(sum(leaves[199 + lacking - round(100 * gain)] for gain in (one, other)))
+    growth = math.log2(leaves[-1] / leaves[-601]) / 6  # levels per unit of distance
+    assert 1 / even_gain(one, other) == pytest.approx(growth, rel=0.03)
+    assert even_gain(one, other) == even_gain(other, one) <= (one + other) / 2 + 1e-12
+    assert even_gain(0.0, other) == 0.0
+
+
+def test_a_search_starts_anew_where_that_saves_more_than_was_done() -> None:
+    """Half as large a tree: half of what was done is done again, half of the rest is saved."""
+    assert worth_starting_anew(1.0, Outlook(11.0, 1.0, 0.0), 10.0)
+    assert not worth_starting_anew(1.0, Outlook(9.0, 1.0, 0.0), 10.0)
+    assert worth_starting_anew(2.0, Outlook(9.0, 1.0, 0.0), 10.0)
+    assert not worth_starting_anew(0.0, Outlook(1e9, 1.0, 0.0), 10.0)
 
 
 def test_a_long_search_waits_for_trees_of_the_neurons(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +208,7 @@ def test_parts_of_a_search_prove_what_it_would(
 ) -> None:
     """Whether bounds within the parts are worth a new search of each or the one that is going resumes."""
     monkeypatch.setattr(cubes, "LEAST_BUDGET", 0.02)
-    monkeypatch.setattr(cubes, "WORTH_LEVELS", 0.0 if narrows else 1e9)
+    monkeypatch.setattr(cubes, "worth_starting_anew", lambda gained, outlook, spent: narrows)
     monkeypatch.setattr(Cubes, "grows", lambda self, cube, seconds: False)
     monkeypatch.setattr(Cubes, "partable", lambda self, cube, search, seconds: True)
     made: list[Cube] = []

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from lirpa_verify.bounds.collapse import collapsible
-from lirpa_verify.search.activation_split import HOPELESS, ActivationSplit
+from lirpa_verify.search.activation_split import HOPELESS, ActivationSplit, Outlook
 from lirpa_verify.search.branching import splitter
 from lirpa_verify.search.domains import Domains
 from lirpa_verify.search.influence import entry_gaps
 from lirpa_verify.search.roots import Task, rooted
 
+HALVINGS = 60  # of an interval that a root is in
 TINY = 1e-12  # gain per level of a tree that gains nothing, and what a bound of 0 lacks
 
 
@@ -83,8 +84,35 @@ def size(cubes: Sequence[Cube], rate: float) -> float:
     return sum(2 ** min(levels(cube, rate), HOPELESS) for cube in cubes)
 
 
+def worth_starting_anew(gained: float, outlook: Outlook, spent: float) -> bool:
+    """Whether a root that is nearer to a proof makes up for the splits of the search that is going.
+
+    A tree becomes smaller by a factor, what was done already as well as the rest; but the former is done again.
+    """
+    smaller = 2 ** -(gained / max(outlook.rate, TINY))
+    return smaller * (spent + outlook.seconds) < outlook.seconds
+
+
 def undecided(task: Task) -> int:
     """Entries that can be split to some effect."""
     return sum(
         int((entry_gaps(task.graph, splitter(task.graph, z), task.nodes[z])[1] > 0).sum()) for z in task.layout.nodes
     )
+
+
+def even_gain(one: float, other: float) -> float:
+    """What both halves of every cut have to gain for a tree as large as that of halves which gain so much.
+
+    A tree whose two halves are nearer to a proof by a and b grows by x for every unit of distance, with
+    x^-a + x^-b = 1 (Le Bodic and Nemhauser 2017, arXiv:1511.01818). Where one half gains next to nothing the mean of
+    both promises a far smaller tree than there will be.
+    """
+    most, least = max(one, other), min(one, other)
+    if least <= TINY:
+        return 0.0
+    low, high = 0.0, math.log(2) / least  # logarithms of x
+    for _ in range(HALVINGS):
+        x = (low + high) / 2
+        grows = math.exp(-x * most) + math.exp(-x * least) > 1
+        low, high = (x, high) if grows else (low, x)
+    return math.log(2) / high

@@ -35,11 +35,13 @@ from lirpa_verify.search.cube import (
     Going,
     Growing,
     divisible,
+    even_gain,
     growable,
     levels,
     size,
     undecided,
     with_roots,
+    worth_starting_anew,
 )
 from lirpa_verify.search.domains import join
 from lirpa_verify.search.halves import Half, halved, looseness
@@ -58,10 +60,10 @@ TRIAL_SHARE = 0.25  # of the time left: what comparing a search with cuts may ta
 SWEEP = 0.25  # time of a sweep of bounds under the assumption of a violation, relative to bounding a half
 LEAST_GAINED = 0.05  # share of what a bound lacks, or of the undecided entries, that a sweep has to take off
 SAVED = 4  # times smaller searches, for which halves that are bounded are taken at once
-WORTH_LEVELS = 0.5  # of splits: what narrower bounds have to gain for a search to start anew
 LONGER = 2  # than their searches may take, parts are narrowed at most
 PARTS, HOPE = 4, 8  # of what a search has left; searches are hopeless that would take so many times the time left
 DOUBT = 1.0  # of what cuts are expected to cost, as a logarithm to base 2: their gains fall as they go on
+RECENT = 2  # cuts whose gains tell what the next ones gain
 LEAST_BUDGET = 1.0  # seconds of search before it is judged
 FIRST_SPLITS, MORE_SPLITS = 8, 4  # of the first trees per end of a neuron, and the factor to the next ones
 DEARER, GROWTH_SHARE = 2, 0.5  # what those take longer, as they have less to decide; of the time left, at most
@@ -94,7 +96,7 @@ class Cubes:
     interlude: Callable[[], Result | None]
     watch: Callable[[Outlook], None] = unwatched  # told what a search promises
     guide: Guide | None = None  # takes points where an attack may start
-    gains: list[float] = field(default_factory=list)  # of margin, per cut
+    gains: list[float] = field(default_factory=list)  # of margin, per cut: what both halves might as well have gained
     closed: int = 0
     worked: float = 0.0  # seconds that halves have taken: choosing cuts, bounding, narrowing
     log_step: float = -math.inf  # logarithm of the seconds that a domain of the search takes
@@ -149,7 +151,7 @@ class Cubes:
 
     def cut_cost(self, cube: Cube) -> float:
         """Logarithm of the seconds that cuts down to a proof would take."""
-        recent = self.gains[-4:]
+        recent = self.gains[-RECENT:]
         gain = sum(recent) / len(recent) if recent else math.inf
         levels = -cube.margin / gain if gain > 0 and math.isfinite(cube.margin) else HOPELESS
         per_half = max(cube.seconds, self.worked / max(1, len(self.gains)))
@@ -175,7 +177,7 @@ class Cubes:
             if self.grows(cube, outlook.seconds):
                 return None, self.grow(cube, outlook.seconds), outlook.rate
             if not cube.narrowed:
-                narrower = self.narrow(cube)
+                narrower = self.narrow(cube, search.searches[0] if len(search.searches) == 1 else None)
                 if narrower is not None:
                     return None, narrower, math.inf
                 whole = replace(whole, narrowed=True)
@@ -250,18 +252,23 @@ class Cubes:
 
     def children(self, cube: Cube) -> list[Cube]:
         """Both halves of a cube, cut at the most influential neuron; without those that are proved."""
-        bounded = []
-        task = cube.task
-        for half in self.cut(task):
+        bounded, gained = [], []
+        for half in self.cut(cube.task):
             child = self.bound_cube(cube, half)
             margin = 0.0 if child is None else min(0.0, child.margin)
-            self.gains.append(max(0.0, margin - cube.margin))
+            gained.append(max(0.0, margin - cube.margin))
             if child is not None and len(child.domains.open_index):
                 bounded.append(child)
+        self.gains.append(even_gain(*gained))
         return sorted(bounded, key=lambda c: c.margin)  # the nearest to a proof is taken first
 
-    def narrow(self, cube: Cube) -> list[Cube] | None:
-        """The cube's open roots one by one, with bounds that assume a violation; None where that gains nothing."""
+    def narrow(self, cube: Cube, search: ActivationSplit | None = None) -> list[Cube] | None:
+        """The cube's open roots one by one, with bounds that assume a violation; None where that gains nothing.
+
+        Args:
+            cube: with open roots.
+            search: that is going, if it is of one root: it would have to start anew.
+        """
         if cube.narrowed or not divisible(cube):
             return None
         open_ = cube.domains.open_index
@@ -270,8 +277,8 @@ class Cubes:
         after = self.narrow_root(before)
         if after is before:
             return None
-        # The search that is going has done many levels of splits, a new one would have none.
-        if after and cube.going and after.margin - cube.margin < WORTH_LEVELS * cube.going.search.outlook().rate:
+        going = cube.going.search if cube.going else search
+        if after and going and not worth_starting_anew(after.margin - cube.margin, going.outlook(), going.spent):
             return None
         left = [] if after is None else [after]
         return [*left, *(with_roots(cube, [k]) for k in reversed(others))]
