@@ -10,7 +10,7 @@ from lirpa_verify.graph.window import FIRST, Window, fields, work
 from lirpa_verify.operators.convolution import Convolution
 
 SIZES = (1, 2, 4, 8, 16, 32)  # of windows, along every dimension
-PER_NODE = 5e5  # multiplications that take as long as what a node costs in every window, however small
+PER_NODE = 2e6  # multiplications that take as long as what a node costs in every window, however small
 WORTHWHILE = 0.7  # of the work of whole rows
 
 
